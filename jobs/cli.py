@@ -1,0 +1,105 @@
+"""The command line: `laformer VERB ...`, the same as `python -m jobs.VERB ...`.
+
+Arguments are parsed before a verb is imported: `--help` imports no torch, Ray or MLflow.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from jobs import config, failures, recipes
+from jobs.errors import JobError
+
+VERBS: dict[str, tuple[type, str]] = {
+    "prepare": (config.PrepareJob, "index photos into a manifest"),
+    "train": (config.TrainJob, "train a recipe; the same command resumes"),
+    "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
+    "promote": (config.PromoteJob, "make a better candidate the champion"),
+    "restore": (config.RestoreJob, "restore a photo, a folder or a bucket"),
+    "demo": (config.DemoJob, "all of the above once, on real photos"),
+}
+USAGE = "usage: laformer VERB ...      laformer VERB --help explains one\n\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; return the exit code: 0 done, 1 failed, 2 not understood."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    try:
+        job = parse(argv)
+    except (JobError, ValueError) as error:
+        return complain(error, code=2)
+    module = importlib.import_module(f"jobs.{argv[0]}")
+    return run(module, job)
+
+
+def run(module: Any, job: Any) -> int:
+    """Run a parsed job; a known error becomes one message instead of a traceback."""
+    try:
+        module.run(job)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        return 130
+    except Exception as error:
+        cause = failures.cause(error)
+        if cause is None or os.environ.get("LAFORMER_TRACEBACK"):
+            raise
+        return complain(cause, code=1)
+    return 0
+
+
+def complain(error: Exception, *, code: int) -> int:
+    """Print an error as one message and return the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def usage() -> str:
+    """Return the list of verbs and recipes."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items())
+    return (
+        f"{USAGE}verbs:\n{verbs}\n\nrecipes for train: {', '.join(recipes.RECIPES)}\n"
+        "LAFORMER_STORE says where runs live, LAFORMER_TRACEBACK=1 shows tracebacks."
+    )
+
+
+def parse(argv: list[str]) -> Any:
+    """Turn `VERB ...` into its job. Exits with 2 on what tyro does not understand."""
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        raise JobError(f"unknown verb {verb!r}; use one of: {', '.join(VERBS)}")
+    if verb == "train":
+        return parse_train(rest)
+    return tyro.cli(VERBS[verb][0], args=rest, prog=f"laformer {verb}")
+
+
+def parse_train(rest: list[str]) -> config.TrainJob:
+    """Parse `train RECIPE ...` or `train --job job.json ...`: values over a recipe's."""
+    if rest[:1] == ["--job"] and len(rest) > 1:
+        path = Path(rest[1])
+        if not path.exists():
+            raise JobError(f"no job file {path}; a run keeps its own as job.json")
+        default, name, rest = recipes.from_json(path.read_text()), f"--job {path}", rest[2:]
+    elif rest and not rest[0].startswith("-"):
+        name, rest = rest[0], rest[1:]
+        default = recipes.recipe(name)
+    elif rest and rest[0] in ("-h", "--help"):
+        default, name = recipes.RECIPES["demo"], "RECIPE"
+    else:
+        raise JobError(f"train needs a recipe: one of {', '.join(recipes.RECIPES)}")
+    job = tyro.cli(config.TrainJob, default=default, args=rest, prog=f"laformer train {name}")
+    if job.task != default.task:
+        raise JobError(f"task {job.task!r} is a fact of the recipe; choose another recipe")
+    return job if job.name else dataclasses.replace(job, name=name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

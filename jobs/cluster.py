@@ -1,0 +1,124 @@
+"""Joining or starting Ray, once, and knowing what it has."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from jobs.errors import JobError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the jobs show their own
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's core would write warnings about Ray Data's own actors into the user's terminal.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+RECYCLE = {
+    # Training allocates the same large buffers at every step. glibc would return them to the
+    # system and fault their pages in again: 40 % of a step on two cores (docs/LOG.md).
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a job may count on."""
+
+    num_cpus: int
+    """Cores of the machine, or logical CPUs of the cluster."""
+    num_gpus: int
+    """GPUs of the cluster."""
+    is_local: bool
+    """Whether it was started for this job, on this machine."""
+
+    def num_workers(self, wanted: int | None) -> int:
+        """Return the number of training workers: one per GPU, or two where there is none.
+
+        Raises JobError when more are asked for than there are GPUs.
+        """
+        if wanted is None:
+            return self.num_gpus or min(2, self.num_cpus)
+        if self.num_gpus and wanted > self.num_gpus:
+            raise JobError(
+                f"workers {wanted} exceed the {self.num_gpus} GPUs of the cluster; "
+                f"use at most {self.num_gpus}"
+            )
+        return wanted
+
+    def threads(self, num_workers: int) -> int:
+        """Return the torch threads of one of several workers on a machine without GPU."""
+        return max(1, self.num_cpus // num_workers) if self.is_local else 1
+
+
+@contextmanager
+def connected() -> Iterator[Cluster]:
+    """Join the cluster at RAY_ADDRESS or start one on this machine, and leave it as it was found.
+
+    Inside another `connected` the same cluster is used. Raises JobError when none answers.
+    """
+    if ray.is_initialized():
+        yield _describe()
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError) as error:
+            raise JobError(
+                f"no Ray cluster answers at RAY_ADDRESS {address}; "
+                "start one, or unset it to use this machine"
+            ) from error
+    else:
+        _start()
+    try:
+        yield _describe()
+    finally:
+        ray.shutdown()
+
+
+def _start() -> None:
+    """Start Ray on this machine, for this process."""
+    for name, value in (QUIET | RECYCLE).items():
+        os.environ.setdefault(name, value)
+    cores = os.cpu_count() or 1
+    with hushed():
+        ray.init(
+            address="local",
+            # Training workers and the stream that feeds them share the cores: were only the cores
+            # offered, the workers would take them all and the stream would wait for ever.
+            num_cpus=2 * max(2, cores),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what C++ code writes to stderr while the body runs, and show it only if that fails."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(saved, kept.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _describe() -> Cluster:
+    found = ray.cluster_resources()
+    is_local = "RAY_ADDRESS" not in os.environ
+    num_cpus = (os.cpu_count() or 1) if is_local else int(found.get("CPU", 1))
+    return Cluster(num_cpus=num_cpus, num_gpus=int(found.get("GPU", 0)), is_local=is_local)

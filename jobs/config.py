@@ -1,0 +1,103 @@
+"""What each verb is told: one dataclass a verb, standard library and tyro only."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from tyro.conf import Fixed, Positional, arg
+
+from laformer.config import ModelConfig, TrainConfig
+from pipelines.config import DataConfig, RestoreConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareJob:
+    """Index a folder or bucket of photos into a manifest; a bad photo is a row with its reason."""
+
+    photos: Annotated[Positional[str], arg(metavar="PHOTOS")]
+    """Folder or s3://bucket/prefix of clean photos."""
+    manifest: str | None = None
+    """Where to write the manifest; $LAFORMER_STORE/manifest.parquet when not given."""
+    holdout: float = 0.1
+    """Fraction of the photos that training never sees."""
+
+    def __post_init__(self) -> None:
+        """Refuse fractions that are none."""
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout {self.holdout} is outside [0, 1); use for example 0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """Train one network for one task; the same command again resumes."""
+
+    task: Fixed[str]
+    """A name in TASKS; a fact of the recipe."""
+    model: ModelConfig
+    """The network."""
+    train: TrainConfig
+    """The training."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The samples."""
+    manifest: str | None = None
+    """The photos; $LAFORMER_STORE/manifest.parquet when not given."""
+    name: str | None = None
+    """Name of the run, and so of its checkpoints; the recipe's name when not given."""
+    workers: int | None = None
+    """Training workers; one per GPU, or two on a machine without, when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no worker could run."""
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers {self.workers} is less than 1; use at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """Measure a registered model under named protocols."""
+
+    model: str
+    """name@alias or name/version of a registered model."""
+    benchmark: tuple[str, ...] = ()
+    """Benchmarks by name; the held-out photos of the manifest when none is given."""
+    data: str | None = None
+    """Folder that holds the benchmarks' folders (cbsd68, kodak24, ...)."""
+    manifest: str | None = None
+    """Manifest whose held-out photos are used; $LAFORMER_STORE/manifest.parquet by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteJob:
+    """Give the alias champion to a candidate that holds the gate."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """Name of the registered model, for example laformer-denoise-gaussian."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreJob:
+    """Restore a photo, a folder or a bucket; the same command again continues."""
+
+    source: Annotated[Positional[str], arg(metavar="SOURCE")]
+    """Photo, folder or s3://bucket/prefix to read."""
+    target: Annotated[Positional[str], arg(metavar="TARGET")]
+    """Folder or s3://bucket/prefix to write; same names, sub-folders kept."""
+    model: str | None = None
+    """name@alias, name/version or a checkpoint folder; the only champion when not given."""
+    restore: Annotated[RestoreConfig, arg(name="")] = field(default_factory=RestoreConfig)
+    """How the work is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoJob:
+    """Everything once, on real photos: prepare, train, evaluate, promote, restore, one page."""
+
+    photos: str | None = None
+    """Folder or bucket of photos; scikit-image's own when not given."""
+    recipe: str = "demo"
+    """A name in RECIPES."""
+    steps: int | None = None
+    """Training steps; the recipe's when not given."""
+    holdout: float = 0.3
+    """Fraction of the photos that training never sees."""
+    page: str | None = None
+    """Where to write the HTML page; $LAFORMER_STORE/demo.html when not given."""

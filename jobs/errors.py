@@ -1,0 +1,5 @@
+"""The errors of the jobs that a user can act on: value, rule, next act."""
+
+
+class JobError(Exception):
+    """A job that cannot start or did not reach its end."""

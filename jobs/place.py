@@ -1,0 +1,38 @@
+"""Facts of a place, from the environment: where runs, manifests and models live.
+
+    LAFORMER_STORE        folder or s3://bucket/prefix; "runs" when not set
+    MLFLOW_TRACKING_URI   sqlite or http server; a sqlite file beside the runs when not set
+    RAY_ADDRESS           a cluster to join; a local one is started when not set
+
+Credentials and endpoints of object storage are the usual AWS_* variables.
+"""
+
+import os
+from pathlib import Path
+
+from pipelines import storage
+
+
+def store() -> str:
+    """Return the uri below which everything is kept."""
+    return storage.absolute(os.environ.get("LAFORMER_STORE", "runs"))
+
+
+def manifest_uri(given: str | None = None) -> str:
+    """Return the manifest that `prepare` writes and `train` reads, unless another is given."""
+    return storage.absolute(given) if given else storage.join(store(), "manifest.parquet")
+
+
+def tracking_uri() -> str:
+    """Return MLflow's address. A sqlite file needs a disk: a remote store keeps it in ./runs."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    folder = Path("runs") if storage.is_remote(store()) else Path(store())
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def run_folder(name: str) -> str:
+    """Return where the checkpoints of a run are."""
+    return storage.join(store(), "train", name)

@@ -1,0 +1,293 @@
+"""The report: one HTML file with photos before and after, scores, curves and commands."""
+
+import math
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from itertools import groupby
+from string import Template
+
+_MISSING = "\N{EN DASH}"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 456, 30, 220  # the plot inside a drawing of 480 by 270
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One photo before and after restoration."""
+
+    key: str
+    """Name of the photo."""
+    before: bytes
+    """Encoded noisy image."""
+    after: bytes
+    """Encoded restored image, of the same size."""
+    truth: bytes | None
+    """Encoded clean image, of the same size, where there is one."""
+    before_psnr_db: float
+    """PSNR of the noisy image in dB; NaN where there is no clean image."""
+    after_psnr_db: float
+    """PSNR of the restored image in dB; NaN where there is no clean image."""
+    media_type: str = "image/png"
+    """Encoding of the images: image/png or image/jpeg."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One number followed over training."""
+
+    title: str
+    """What is drawn, such as training loss."""
+    unit: str
+    """Unit of the values; empty where they have none."""
+    points: tuple[tuple[int, float], ...]
+    """Step and value, by rising step; a NaN leaves a gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric on one benchmark under a named protocol."""
+
+    benchmark: str
+    """Name of the benchmark."""
+    protocol: str
+    """Name of the protocol, without which the numbers mean nothing."""
+    metric: str
+    """Name of the metric, higher is better; a PSNR is in dB, others have no unit."""
+    before: float
+    """Mean over the degraded images."""
+    after: float
+    """Mean over the restored images."""
+    num_images: int
+    """Number of images that the means are over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One part of the system that a reader can run alone."""
+
+    title: str
+    """What the part is."""
+    command: str
+    """What to type."""
+    explanation: str
+    """What happens then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that the report shows, in reading order; empty parts are left out."""
+
+    title: str
+    """Headline."""
+    summary: str
+    """One paragraph below it."""
+    facts: tuple[tuple[str, str], ...]
+    """Label and value of small facts, such as the model version."""
+    pairs: tuple[Pair, ...]
+    """Photos to compare."""
+    scores: tuple[Score, ...]
+    """Rows of the score table; the gain of the first is the key result."""
+    curves: tuple[Curve, ...]
+    """Curves of the training."""
+    commands: tuple[Command, ...]
+    """How to run each part alone."""
+
+
+def render(page: Page) -> str:
+    """Return the page as one HTML document that needs no network; write it as UTF-8."""
+    template = resources.files("jobs").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        title=escape(page.title),
+        summary=escape(page.summary),
+        result="".join(map(_result, page.scores[:1])),
+        facts=_facts(page.facts),
+        photos=_section("Photos", "photos", map(_photo, page.pairs), _psnr_table(page.pairs)),
+        scores=_section("Scores", "scores", _score_table(page.scores)),
+        curves=_section("Training", "curves", map(_curve, page.curves)),
+        commands=_section("Run each part alone", "commands", map(_command, page.commands)),
+    )
+
+
+def _section(heading: str, kind: str, items: Iterable[str], after: str = "") -> str:
+    body = "\n".join(items)
+    if not body:
+        return ""
+    return f'<section>\n<h2>{heading}</h2>\n<div class="{kind}">\n{body}\n</div>{after}\n</section>'
+
+
+def _quantity(value: float, unit: str, sign: str = "-") -> str:
+    """Return value and unit, escaped: two decimals in dB, else four significant digits."""
+    if math.isnan(value):
+        return _MISSING
+    text = f"{value:{sign}{'.2f' if unit == 'dB' else '#.4g'}}"
+    text = text.replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
+    return escape(f"{text}\N{NO-BREAK SPACE}{unit}".rstrip())
+
+
+def _gain(before: float, after: float, unit: str, tag: str) -> str:
+    gain = after - before
+    tone = "up" if gain > 0 else "down" if gain < 0 else "muted"
+    return f'<{tag} class="{tone}">{_quantity(gain, unit, "+")}</{tag}>'
+
+
+def _unit(score: Score) -> str:
+    return "dB" if score.metric.upper().startswith("PSNR") else ""
+
+
+def _origin(score: Score) -> str:
+    images = "image" if score.num_images == 1 else "images"
+    return f"{escape(score.protocol)}, {score.num_images:,} {images}"
+
+
+def _result(score: Score) -> str:
+    unit = _unit(score)
+    return (
+        f'<div class="result">{_gain(score.before, score.after, unit, "strong")}\n'
+        f"<p>mean {escape(score.metric)} gain on {escape(score.benchmark)}, "
+        f"from {_quantity(score.before, unit)} to {_quantity(score.after, unit)} "
+        f"<small>{_origin(score)}</small></p></div>"
+    )
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    items = [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
+    return '<dl class="facts">\n' + "\n".join(items) + "\n</dl>" if items else ""
+
+
+def _photo(pair: Pair) -> str:
+    key, before, after = escape(pair.key), pair.before_psnr_db, pair.after_psnr_db
+    layers = [
+        _layer(pair, pair.before, "before", f"noisy {_quantity(before, 'dB')}"),
+        _layer(pair, pair.after, "after", f"restored {_quantity(after, 'dB')}"),
+    ]
+    if pair.truth is not None:
+        layers.append(_layer(pair, pair.truth, "truth", "ground truth"))
+    return (
+        f'<figure class="photo">\n<div class="stage">\n{"".join(layers)}'
+        f'<input type="range" min="0" max="100" step="any" aria-label="{key}: noisy part"></div>\n'
+        f"<figcaption><h3>{key}</h3>{_gain(before, after, 'dB', 'b')}</figcaption>\n</figure>"
+    )
+
+
+def _layer(pair: Pair, image: bytes, kind: str, label: str) -> str:
+    source = f"data:{escape(pair.media_type)};base64,{b64encode(image).decode()}"
+    return (
+        f'<div class="layer {kind}"><img src="{source}" alt="{escape(pair.key)}, {label}">'
+        f'<span class="tag">{label}</span></div>\n'
+    )
+
+
+def _row(header: str, before: float, after: float, unit: str) -> str:
+    cells = f"<td>{_quantity(before, unit)}</td><td>{_quantity(after, unit)}</td>"
+    return f'<tr><th scope="row">{header}</th>{cells}{_gain(before, after, unit, "td")}</tr>\n'
+
+
+def _table(names: str, rows: Iterable[str], foot: str = "") -> str:
+    head = "".join(f'<th scope="col">{n}</th>' for n in (names, "Noisy", "Restored", "Gain"))
+    return (
+        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n"
+        f"<tfoot>{foot}</tfoot>\n</table>"
+    )
+
+
+def _psnr_table(pairs: Sequence[Pair]) -> str:
+    psnrs = [(p.before_psnr_db, p.after_psnr_db) for p in pairs]
+    known = [both for both in psnrs if not math.isnan(sum(both))]
+    count = len(known) or math.nan
+    before, after = (math.fsum(both[side] for both in known) / count for side in (0, 1))
+    rows = (_row(escape(p.key), *both, "dB") for p, both in zip(pairs, psnrs, strict=True))
+    foot = _row(f"Mean of {len(known)} measured", before, after, "dB")
+    return _table("PSNR of each photo", rows, foot)
+
+
+def _score_table(scores: Sequence[Score]) -> list[str]:
+    table = _table("Benchmark and protocol", map(_score_row, scores))
+    return [table] if scores else []
+
+
+def _score_row(score: Score) -> str:
+    name = f"{escape(score.benchmark)}, {escape(score.metric)} <small>{_origin(score)}</small>"
+    return _row(name, score.before, score.after, _unit(score))
+
+
+def _command(command: Command) -> str:
+    return (
+        f'<div class="command"><div><h3>{escape(command.title)}</h3>'
+        f'<p class="muted">{escape(command.explanation)}</p></div>\n'
+        f'<div class="code"><pre><code>{escape(command.command)}</code></pre></div></div>'
+    )
+
+
+def _curve(curve: Curve) -> str:
+    title = escape(curve.title)
+    known = [(step, value) for step, value in curve.points if math.isfinite(value)]
+    if not known:
+        return f'<figure><h3>{title}</h3><p class="muted">{_MISSING}</p></figure>'
+    steps, values = zip(*known, strict=True)
+    columns, rows = _ticks(steps, 1), _ticks(values, 1e-9)
+    last = f"{_quantity(values[-1], curve.unit)} at step {steps[-1]:,}"
+    places = [(_x(step, columns), _y(value, rows)) for step, value in curve.points]
+    stride = 1 + len(known) // 60  # more targets would be too narrow to point at
+    targets = known[::-1][::stride][::-1]  # the last point among them
+    width = (_RIGHT - _LEFT) / len(targets)
+    hovers = (
+        f'<g class="hit"><title>step {step:,}: {_quantity(value, curve.unit)}</title>'
+        f'<rect x="{_x(step, columns) - width / 2:.1f}" y="{_TOP}" width="{width:.1f}" '
+        f'height="{_BOTTOM - _TOP}"></rect>'
+        f'<circle cx="{_x(step, columns):.1f}" cy="{_y(value, rows):.1f}" r="4"></circle></g>\n'
+        for step, value in targets
+    )
+    return (
+        f'<figure><h3>{title}</h3><p class="muted">{last}</p>\n'
+        f'<svg viewBox="0 0 480 270" role="img" aria-label="{title}: {last}">\n'
+        f'{_axes(columns, rows, curve.unit)}<path class="trace" d="{_trace(places)}"></path>\n'
+        f"{''.join(hovers)}</svg></figure>"
+    )
+
+
+def _ticks(values: Sequence[float], least: float) -> list[float]:
+    """Return round numbers around all values, at least `least` apart."""
+    low, high = min(values), max(values)
+    if math.isclose(low, high):
+        low, high = low - 0.1 * abs(low), high + (0.1 * abs(high) or 1.0)
+    rough = max((high - low) / 4, least)
+    power = 10.0 ** math.floor(math.log10(rough))
+    gap = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [gap * count for count in range(math.floor(low / gap), math.ceil(high / gap) + 1)]
+
+
+def _x(step: float, ticks: Sequence[float]) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * (step - ticks[0]) / (ticks[-1] - ticks[0])
+
+
+def _y(value: float, ticks: Sequence[float]) -> float:
+    return _BOTTOM - (_BOTTOM - _TOP) * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+
+def _axes(columns: Sequence[float], rows: Sequence[float], unit: str) -> str:
+    digits = max(0, math.ceil(-math.log10(rows[1] - rows[0]) - 1e-9))
+    horizontal = (
+        f'<path class="grid" d="M{_LEFT} {_y(value, rows):.1f}H{_RIGHT}"></path>'
+        f'<text class="y" x="{_LEFT - 8}" y="{_y(value, rows) + 4:.1f}">{value:,.{digits}f}</text>'
+        for value in rows
+    )
+    vertical = (
+        f'<path class="axis" d="M{_x(step, columns):.1f} {_BOTTOM}v5"></path>'
+        f'<text class="x" x="{_x(step, columns):.1f}" y="{_BOTTOM + 21}">{step:,.0f}</text>\n'
+        for step in columns
+    )
+    return (
+        f"{''.join(horizontal)}{''.join(vertical)}"
+        f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"></path>\n'
+        f'<text class="y" x="{_LEFT - 8}" y="12">{escape(unit)}</text>'
+        f'<text class="y" x="{_RIGHT}" y="{_BOTTOM + 42}">step</text>\n'
+    )
+
+
+def _trace(places: Iterable[tuple[float, float]]) -> str:
+    """Return the path through all places, lifted over gaps; h0 makes a lone point a dot."""
+    runs = groupby(places, key=lambda place: math.isfinite(place[1]))
+    lines = ("L".join(f"{x:.1f} {y:.1f}" for x, y in run) for finite, run in runs if finite)
+    return "".join(f"M{line}h0" for line in lines)

@@ -1,0 +1,261 @@
+"""MLflow: runs, numbers, pictures and versions of models. The only file that imports it."""
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.artifacts
+import numpy as np
+from mlflow.entities import Metric, Param
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from jobs import place
+from jobs.errors import JobError
+from pipelines import storage
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+MODEL_FOLDER = "model"
+"""Artifact folder of a run that holds the released checkpoint."""
+RUN_TAG = "laformer.run"
+"""Tag that ties a tracking run to the folder of its checkpoints."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a model."""
+
+    name: str
+    """Name in the registry."""
+    number: int
+    """Its version, counted from 1."""
+    run_id: str
+    """The tracking run that made it."""
+    tags: dict[str, str]
+    """What is known of it: task, scores, digests."""
+
+    def __str__(self) -> str:
+        """Return the name under which it can be asked for again."""
+        return f"{self.name}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A tracking server or sqlite file."""
+
+    uri: str = field(default_factory=place.tracking_uri)
+
+    @property
+    def client(self) -> MlflowClient:
+        """Return a client; making one costs nothing, the first call opens the connection."""
+        quiet()
+        mlflow.set_registry_uri(self.uri)
+        mlflow.set_tracking_uri(self.uri)
+        return MlflowClient(self.uri, self.uri)
+
+    def continue_run(self, experiment: str, run: str, params: dict[str, str]) -> str:
+        """Return the id of the tracking run of a training run, made at its first start."""
+        with reachable(self.uri):
+            experiment_id = self._experiment(experiment)
+            found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run}'")
+            if found:
+                self.client.set_terminated(found[0].info.run_id, "RUNNING")
+                return str(found[0].info.run_id)
+            name = run.rsplit("/", 1)[-1]
+            created = self.client.create_run(experiment_id, tags={RUN_TAG: run}, run_name=name)
+            self.client.log_batch(
+                created.info.run_id, params=[Param(key, value) for key, value in params.items()]
+            )
+            return str(created.info.run_id)
+
+    def finish_run(self, run_id: str, *, failed: bool = False) -> None:
+        """Mark a run as over."""
+        with reachable(self.uri):
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
+        """Record numbers of a run."""
+        now = int(time.time() * 1000)
+        with reachable(self.uri):
+            self.client.log_batch(
+                run_id, [Metric(name, value, now, step) for name, value in metrics.items()]
+            )
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Return a metric by step; the last value counts where a step was logged twice."""
+        with reachable(self.uri):
+            points = self.client.get_metric_history(run_id, metric)
+        latest = {p.step: p.value for p in sorted(points, key=lambda p: p.timestamp)}
+        return sorted(latest.items())
+
+    def file(self, run_id: str, path: Path) -> None:
+        """Keep a file with a run."""
+        with reachable(self.uri):
+            self.client.log_artifact(run_id, str(path))
+
+    def register(self, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Version:
+        """Register a released checkpoint folder as a version and call it the candidate.
+
+        The same weights are registered once: a second call returns the first version.
+        """
+        with reachable(self.uri):
+            with contextlib.suppress(MlflowException):
+                self.client.create_registered_model(name)
+            for version in self.client.search_model_versions(f"name = '{name}'"):
+                if version.tags.get("sha256") == tags["sha256"]:
+                    return _version(version)
+            self.client.log_artifacts(run_id, str(folder), MODEL_FOLDER)
+            source = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+            made = self.client.create_model_version(name, source, run_id=run_id, tags=tags)
+            self.client.set_registered_model_alias(name, CANDIDATE, str(made.version))
+            return _version(made)
+
+    def resolve(self, model: str) -> Version:
+        """Return the version that name@alias or name/version means now.
+
+        Raises JobError naming what is registered when there is no such model.
+        """
+        with reachable(self.uri):
+            try:
+                if "@" in model:
+                    found = self.client.get_model_version_by_alias(*model.split("@", 1))
+                else:
+                    found = self.client.get_model_version(*model.split("/", 1))
+            except (MlflowException, TypeError) as error:
+                if unreachable(error):
+                    raise
+                names = [m.name for m in self.client.search_registered_models()]
+                raise JobError(
+                    f"no model {model!r} in {self.uri}; registered are: "
+                    f"{', '.join(names) or 'none, train one with: laformer train demo'}"
+                ) from error
+        return _version(found)
+
+    def alias(self, name: str, alias: str) -> Version | None:
+        """Return the version behind an alias, or None."""
+        try:
+            return self.resolve(f"{name}@{alias}")
+        except JobError:
+            return None
+
+    def champions(self) -> list[Version]:
+        """Return the champion of every model that has one."""
+        with reachable(self.uri):
+            models = self.client.search_registered_models()
+        found = [self.alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
+        return [version for version in found if version is not None]
+
+    def promote(self, version: Version) -> None:
+        """Give a version the alias champion."""
+        with reachable(self.uri):
+            self.client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
+
+    def tag(self, version: Version, tags: dict[str, str]) -> None:
+        """Add what was found out about a version."""
+        with reachable(self.uri):
+            for key, value in tags.items():
+                self.client.set_model_version_tag(version.name, str(version.number), key, value)
+
+    def download(self, version: Version, target: Path) -> Path:
+        """Fetch the checkpoint folder of a version."""
+        with reachable(self.uri):
+            source = self.client.get_model_version_download_uri(version.name, str(version.number))
+            return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target)))
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        # A tracking server chooses its own artifact store; a sqlite file has none.
+        location = None
+        if self.uri.startswith("sqlite"):
+            location = storage.join(place.store(), "artifacts", name)
+        return str(self.client.create_experiment(name, artifact_location=location))
+
+
+@dataclass(frozen=True)
+class MlflowObserver:
+    """Makes the observer of a worker: a value that can be pickled."""
+
+    uri: str
+    run_id: str
+
+    def __call__(self) -> "RunRecorder":
+        """Connect, inside the worker."""
+        return RunRecorder(self.uri, self.run_id)
+
+
+class RunRecorder:
+    """Records a run from a thread of its own: tracking never holds up training."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.run_id = run_id
+        self.client = Tracker(uri).client
+        self.queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._drain, name="tracking", daemon=True)
+        self.thread.start()
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record numbers of a step."""
+        now = int(time.time() * 1000)
+        batch = [Metric(name, value, now, step) for name, value in metrics.items()]
+        self.queue.put(("log_batch", (self.run_id, batch)))
+
+    def picture(self, step: int, name: str, pixels: Array) -> None:
+        """Record a picture (H, W, 3) uint8."""
+        path = f"pictures/{name.replace('/', '_')}/step_{step:08d}.png"
+        self.queue.put(("log_image", (self.run_id, pixels, path)))
+
+    def close(self) -> None:
+        """Wait until everything is recorded."""
+        self.queue.put(None)
+        self.thread.join()
+
+    def _drain(self) -> None:
+        while (item := self.queue.get()) is not None:
+            verb, arguments = item
+            try:
+                getattr(self.client, verb)(*arguments)
+            except Exception:  # tracking may be away; training goes on without its numbers
+                logging.getLogger(__name__).exception("MLflow did not take %s", verb)
+
+
+@contextlib.contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """Turn an unreachable server into one message."""
+    try:
+        yield
+    except MlflowException as error:
+        if unreachable(error):
+            raise JobError(
+                f"MLflow at {uri} cannot be reached; start it or unset MLFLOW_TRACKING_URI "
+                "to use a local sqlite file"
+            ) from error
+        raise
+
+
+def unreachable(error: Exception) -> bool:
+    """Tell a server that is away from one that says no."""
+    return any(word in str(error) for word in ("Max retries", "Connection", "timed out"))
+
+
+def quiet() -> None:
+    """Keep migrations of a new sqlite file and download bars out of the user's terminal."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(found.name, int(found.version), str(found.run_id), dict(found.tags))

@@ -1,0 +1,242 @@
+"""laformer train: a recipe in, a registered candidate out. The same command again resumes."""
+
+import sys
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["train", *sys.argv[1:]]))
+
+import json
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+)
+from ray.train.torch import TorchTrainer
+
+from jobs import place, recipes
+from jobs.cluster import Cluster, connected
+from jobs.config import TrainJob
+from jobs.console import say, working
+from jobs.errors import JobError
+from jobs.progress import BoardObserver, board, shown
+from jobs.tracking import MlflowObserver, Tracker, Version
+from laformer import checkpoint
+from laformer.worker import WorkerJob, train_worker
+from pipelines import storage
+from pipelines.tasks import TASKS
+from pipelines.training import TrainingStream, validation_stream
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""What Ray Train writes when a checkpoint is committed."""
+MAX_FAILURES = 3
+"""Times that a lost worker is replaced before the job gives up."""
+JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
+"""Beside the checkpoints of a run: what it trains, and on which samples."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run left behind."""
+
+    version: Version
+    """The candidate."""
+    run_id: str
+    """The tracking run."""
+    facts: dict[str, Any]
+    """What the released checkpoint says of itself."""
+
+
+def run(job: TrainJob) -> Trained:
+    """Train to the last step, register the best checkpoint and call it the candidate."""
+    manifest_uri = place.manifest_uri(job.manifest)
+    task = TASKS[job.task]
+    stream = TrainingStream.create(
+        manifest_uri,
+        pairs=task.pairs,
+        patch_px=job.train.patch_px,
+        plan_options={
+            "seed": job.train.seed,
+            "global_batch": job.train.global_batch,
+            "crops_per_visit": job.data.crops_per_visit,
+            "visits_per_window": job.data.visits_per_window,
+        },
+    )
+    name = run_name(job)
+    same_run(name, recipes.to_json(job), stream.fingerprint())
+    tracker = Tracker()
+    params = flatten(asdict(job)) | {"manifest_sha256": stream.manifest_digest}
+    with working(f"opening the run {name} in MLflow at {tracker.uri}"):
+        run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
+    facts = {
+        "task": job.task,
+        "recipe": json.loads(recipes.to_json(job)),
+        "samples": stream.fingerprint(),
+        "run_id": run_id,
+        "git_revision": git_revision(),
+    }
+    failed = True
+    try:
+        with connected() as cluster:
+            result = fit(job, cluster, stream, MlflowObserver(tracker.uri, run_id), facts)
+        trained = release(job, tracker, run_id, best(result))
+        failed = False
+    finally:
+        tracker.finish_run(run_id, failed=failed)
+    say(f"registered {trained.version} as candidate")
+    return trained
+
+
+def run_name(job: TrainJob) -> str:
+    """Return the name under which a run is found again."""
+    return job.name or job.task
+
+
+def fit(
+    job: TrainJob,
+    cluster: Cluster,
+    stream: TrainingStream,
+    tracking: MlflowObserver,
+    facts: dict[str, Any],
+) -> Result:
+    """Run the workers until the last step is committed."""
+    done = finished(job)
+    if done is not None:
+        say(f"{run_name(job)} has done its {job.train.steps} steps before")
+        return done
+    num_workers = cluster.num_workers(job.workers)
+    with working("degrading the held-out photos"):
+        validation = validation_stream(
+            place.manifest_uri(job.manifest), pairs=stream.pairs, config=job.data
+        ).take_all()
+    progress = board()
+    worker_job = WorkerJob(
+        model=job.model,
+        train=job.train,
+        segment=stream.segment,
+        validation=ray.put(validation),
+        observer=BoardObserver(tracking, progress),
+        facts=facts,
+        threads=cluster.threads(num_workers),
+    )
+    name = run_name(job)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": worker_job},
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=cluster.num_gpus > 0),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage.join(place.store(), "train"),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=job.train.keep_checkpoints,
+                checkpoint_score_attribute="val_psnr_db",
+            ),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    device = "GPU" if cluster.num_gpus else "CPU"
+    say(f"training {name}: {job.train.steps} steps on {num_workers} {device} workers")
+    with shown(progress, "training", job.train.steps):
+        return trainer.fit()
+
+
+def finished(job: TrainJob) -> Result | None:
+    """Return the result of an earlier call that reached the last step."""
+    folder = place.run_folder(run_name(job))
+    if not storage.exists(storage.join(folder, SNAPSHOT)):
+        return None
+    result = Result.from_path(folder)
+    steps = [metrics["step"] for _, metrics in result.best_checkpoints or []]
+    return result if job.train.steps in steps else None
+
+
+def best(result: Result) -> Checkpoint:
+    """Return the checkpoint with the highest held-out PSNR."""
+    found = result.best_checkpoints or []
+    if not found:
+        raise JobError(f"the run at {result.path} has no checkpoint; delete it and train again")
+    return max(found, key=lambda pair: pair[1]["val_psnr_db"])[0]
+
+
+def release(job: TrainJob, tracker: Tracker, run_id: str, chosen: Checkpoint) -> Trained:
+    """Verify a checkpoint, strip it to what restoring needs and register it."""
+    with tempfile.TemporaryDirectory() as scratch, working("registering the best checkpoint"):
+        folder = Path(chosen.to_directory(str(Path(scratch) / "checkpoint")))
+        released = Path(scratch) / "released"
+        checkpoint.release(folder, released)
+        facts = checkpoint.read_facts(released)
+        sums = json.loads((released / checkpoint.SUMS).read_text())
+        tags = {
+            "task": job.task,
+            "step": str(facts["step"]),
+            "sha256": sums[checkpoint.WEIGHTS],
+            "manifest_sha256": facts["samples"]["manifest"],
+            "git_revision": facts["git_revision"],
+        }
+        (released / JOB_FILE).write_text(recipes.to_json(job))
+        version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
+    return Trained(version, run_id, facts)
+
+
+def same_run(name: str, job: str, samples: dict[str, object]) -> None:
+    """Keep what a run is in its folder, and refuse to continue it as something else.
+
+    `job.json` there runs again with `laformer train --job`. Raises JobError naming the values
+    that differ.
+    """
+    folder = place.run_folder(name)
+    documents = {JOB_FILE: job, SAMPLES_FILE: json.dumps(samples, indent=2, sort_keys=True) + "\n"}
+    for file, text in documents.items():
+        uri = storage.join(folder, file)
+        if not storage.exists(uri):
+            storage.put(uri, text.encode())
+            continue
+        earlier, present = flatten(json.loads(storage.get(uri))), flatten(json.loads(text))
+        differing = [
+            f"{key} was {earlier.get(key)}, is {present.get(key)}"
+            for key in sorted(earlier.keys() | present.keys())
+            # How many workers share the samples changes nothing in them.
+            if earlier.get(key) != present.get(key) and key != "workers"
+        ]
+        if differing:
+            raise JobError(
+                f"the run {name} was started with other values ({'; '.join(differing)}); "
+                "give this one a name of its own with --name, or the same values to resume"
+            )
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Turn nested values into dotted names and strings."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = str(value)
+    return flat
+
+
+def git_revision() -> str:
+    """Return the commit of the code that runs, or "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(  # noqa: S603 - nothing in it comes from outside
+            command, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()

@@ -1,0 +1,1 @@
+"""LAformer: image restoration with rank-enhanced linear attention, and its training."""

@@ -1,0 +1,126 @@
+"""The configuration of the network and of its training. Standard library only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phi = Literal["elu", "relu"]
+Combination = Literal["parallel", "alternating", "sequential"]
+
+NUM_LEVELS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a LAformer is. The defaults are the `base` size; `SIZES` lists the named ones."""
+
+    in_channels: int = 3
+    """Channels of lq: 3 for RGB, 6 for a dual-pixel pair, 1 for grey."""
+    out_channels: int = 3
+    """Channels of the restored image."""
+    dim: int = 48
+    """Channels at full resolution; level i of the U has dim * 2**i."""
+    blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
+    """Blocks per level, full resolution first; the decoder mirrors the first three."""
+    refinement: int = 4
+    """Blocks after the decoder, at full resolution and 2 * dim channels."""
+    head_dim: int = 48
+    """Channels per attention head, the same at every level."""
+    phi: Phi = "elu"
+    """The non-negative feature map of linear attention: ELU + 1 or ReLU."""
+    kernel: int = 5
+    """Side in pixels of the depthwise convolution on V; 0 removes it (plain linear attention)."""
+    combination: Combination = "parallel"
+    """How spatial (RELA) and channel attention share a block."""
+    expansion: float = 2.66
+    """Hidden channels of the feed-forward network over its input channels."""
+
+    def __post_init__(self) -> None:
+        """Check what the layers need; each message names the fix."""
+        if self.dim % self.head_dim:
+            raise ValueError(
+                f"dim {self.dim} is not a multiple of head_dim {self.head_dim}; "
+                f"use head_dim={self.dim}"
+            )
+        if self.kernel not in (0, 3, 5, 7):
+            raise ValueError(f"kernel {self.kernel} is not one of 0, 3, 5, 7; use 5")
+        if len(self.blocks) != NUM_LEVELS or min(self.blocks) < 1:
+            raise ValueError(
+                f"blocks {self.blocks} does not give each of {NUM_LEVELS} levels at least one; "
+                "use for example (2, 3, 3, 4)"
+            )
+        if self.in_channels < self.out_channels:
+            raise ValueError(
+                f"in_channels {self.in_channels} is less than out_channels {self.out_channels}: "
+                "the global residual adds the first channels of the input; "
+                f"use in_channels={self.out_channels}"
+            )
+
+
+SIZES: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(dim=12, head_dim=12, blocks=(1, 1, 1, 1), refinement=1, expansion=1.5),
+    "small": ModelConfig(dim=32, head_dim=32, blocks=(2, 3, 3, 4), refinement=2),
+    "base": ModelConfig(),
+}
+
+
+Loss = Literal["charbonnier", "l1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained. Counts are optimiser steps unless the name says otherwise."""
+
+    steps: int = 300_000
+    """Optimiser steps of the whole run."""
+    global_batch: int = 32
+    """Samples per step over all workers, whatever their number."""
+    patch_px: int = 128
+    """Side in pixels of the square training crops."""
+    lr: float = 3e-4
+    """Learning rate after warm-up."""
+    final_lr: float = 1e-6
+    """Learning rate at the last step."""
+    warmup_steps: int = 500
+    """Steps of linear warm-up from zero."""
+    flat_steps: int = 92_000
+    """Steps after warm-up before the cosine to `final_lr` begins."""
+    weight_decay: float = 1e-4
+    """AdamW's decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging of the gradient and of its square."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; a longer one is scaled down."""
+    ema_decay: float = 0.999
+    """Decay per step of the averaged weights, the ones that are validated and released."""
+    loss: Loss = "charbonnier"
+    """What is minimised: sqrt(error^2 + 1e-6) or |error|, averaged."""
+    seed: int = 0
+    """Names the samples and the initial weights."""
+    log_every: int = 50
+    """Steps between two logged losses."""
+    checkpoint_every: int = 5_000
+    """Steps between two checkpoints, each with a validation."""
+    keep_checkpoints: int = 3
+    """Best checkpoints kept beside the last one."""
+    segment_steps: int = 1_000
+    """Steps that one Ray Data execution feeds; bounds its bookkeeping."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges; each message names the fix."""
+        for name in ("steps", "global_batch", "patch_px", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+        multiple = 2 ** (NUM_LEVELS - 1)
+        if self.patch_px % multiple:
+            nearest = max(multiple, round(self.patch_px / multiple) * multiple)
+            raise ValueError(
+                f"patch_px {self.patch_px} is not a multiple of {multiple}; use {nearest}"
+            )
+        if not 0 < self.lr < 1:
+            raise ValueError(f"lr {self.lr} is outside (0, 1); use for example 3e-4")
+        if self.warmup_steps + self.flat_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} + flat_steps {self.flat_steps} exceed "
+                f"steps {self.steps}; use flat_steps={max(0, self.steps // 3)} "
+                f"and warmup_steps={self.steps // 10}"
+            )

@@ -1,0 +1,150 @@
+"""Training without a cluster: `fit(model, batches)` runs on a list.
+
+state = State.create(LAformer(SIZES["tiny"]), TrainConfig(steps=4, ...))
+fit(state, [batch] * 4, config)
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from laformer import metrics
+from laformer.batches import Array, Batch, to_tensor
+from laformer.config import TrainConfig
+from laformer.errors import TrainingError
+from laformer.losses import LOSSES
+from laformer.model import LAformer
+from laformer.schedule import learning_rate
+
+
+@dataclass
+class State:
+    """All that training changes. Everything in it is in a checkpoint."""
+
+    model: LAformer
+    """The network, unwrapped."""
+    ema: dict[str, Tensor]
+    """Averaged weights, the ones that are validated and released."""
+    optimizer: torch.optim.AdamW
+    """Averages of gradients, per parameter of `model`."""
+    step: int = 0
+    """Steps done; also the cursor into the samples."""
+    forward: nn.Module = field(init=False)
+    """What a step calls: the network, or the network wrapped for several workers."""
+
+    def __post_init__(self) -> None:
+        """Call the bare network until somebody wraps it."""
+        self.forward = self.model
+
+    @classmethod
+    def create(cls, model: LAformer, config: TrainConfig) -> "State":
+        """Return the state before the first step."""
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+        )
+        ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        return cls(model=model, ema=ema, optimizer=optimizer)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did. Tensors, so that nobody waits for the device unless they look."""
+
+    loss: Tensor
+    """Mean loss of this worker's samples, before the step."""
+    grad_norm: Tensor
+    """Norm of the gradient before clipping."""
+    lr: float
+    """Learning rate of the step."""
+    sample_ids: Array
+    """What it learned from."""
+
+
+def fit(
+    state: State,
+    batches: Iterable[Batch],
+    config: TrainConfig,
+    *,
+    after_step: Callable[[State, StepResult], None] = lambda _state, _result: None,
+) -> State:
+    """Train until `config.steps` are done or the batches end; return the same state."""
+    state.forward.train()
+    for batch in batches:
+        if state.step >= config.steps:
+            break
+        result = train_step(state, batch, config)
+        after_step(state, result)
+    return state
+
+
+def train_step(state: State, batch: Batch, config: TrainConfig) -> StepResult:
+    """Do one step: forward, loss, backward, clipped update, average."""
+    lr = learning_rate(state.step, config)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    loss = LOSSES[config.loss](state.forward(batch.lq), batch.gt)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.optimizer.step()
+    state.step += 1
+    update_ema(state, config.ema_decay)
+    return StepResult(loss.detach(), grad_norm, lr, batch.sample_ids)
+
+
+@torch.no_grad()
+def update_ema(state: State, decay: float) -> None:
+    """Move the averaged weights towards the present ones; early steps average over fewer."""
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for name, value in state.model.state_dict().items():
+        state.ema[name].lerp_(value, 1 - decay)
+
+
+def check_finite(loss: float, step: int, sample_ids: Array) -> None:
+    """Raise TrainingError naming step and samples when a loss is no number."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss before step {step} is {loss}, last on samples {sample_ids.tolist()[:8]}; "
+            "lower lr or clip_norm and start again under a new name"
+        )
+
+
+@contextmanager
+def averaged(state: State) -> Iterator[LAformer]:
+    """Lend the network with its averaged weights, ready to restore; take it back as it was."""
+    trained = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
+    state.model.load_state_dict(state.ema)
+    state.model.eval()
+    try:
+        yield state.model
+    finally:
+        state.model.load_state_dict(trained)
+        state.model.train()
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One held-out image and what became of it."""
+
+    key: str
+    lq: Array
+    restored: Array
+    gt: Array
+    psnr_db: float
+
+
+@torch.no_grad()
+def validate(model: LAformer, rows: Iterable[dict[str, Array]]) -> Iterator[Validated]:
+    """Restore rows {key, lq, gt} one by one; PSNR over RGB after rounding to 8 bits."""
+    device = next(model.parameters()).device
+    for row in rows:
+        restored = model(to_tensor(row["lq"], device))[0].permute(1, 2, 0).cpu().numpy()
+        gt = metrics.quantise(to_tensor(row["gt"])[0].permute(1, 2, 0).numpy())
+        lq = metrics.quantise(to_tensor(row["lq"])[0].permute(1, 2, 0).numpy())
+        quantised = metrics.quantise(restored)
+        yield Validated(str(row["key"]), lq, quantised, gt, metrics.psnr(quantised, gt))

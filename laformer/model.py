@@ -1,0 +1,151 @@
+"""LAformer: a four-level U of blocks that attend globally and fit locally.
+
+        lq ── embed ── blocks ─────────────────────── concat ── blocks ── refine ── head ── + lq
+                          └ down ── blocks ──── concat ── blocks ── up ┘
+                                      └ down ── … ── up ┘
+
+Certain from the paper: linear attention with rank enhancement AND channel attention for global
+perception, a convolutional gated feed-forward network for local fitting. The U, the sizes and the
+way the two attentions share a block are ours (laformer/config.py).
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from laformer.attention import RELA, ChannelAttention, FeedForward, LayerNorm
+from laformer.config import NUM_LEVELS, ModelConfig
+
+MULTIPLE = 2 ** (NUM_LEVELS - 1)
+"""The U halves height and width this often: inputs are padded to a multiple and cropped back."""
+
+
+class Block(nn.Module):
+    """x += attention(LN x), then x += FFN(LN x).
+
+    `parallel` adds RELA and channel attention of the same normalised input; `sequential` applies
+    one after the other, each with its own norm; `alternating` uses RELA in even blocks and channel
+    attention in odd ones.
+    """
+
+    def __init__(self, config: ModelConfig, dim: int, index: int) -> None:
+        super().__init__()
+        alternating = config.combination == "alternating"
+        self.norms = nn.ModuleList([LayerNorm(dim)])
+        self.rela = (
+            None
+            if alternating and index % 2
+            else RELA(dim, head_dim=config.head_dim, phi=config.phi, kernel=config.kernel)
+        )
+        self.channel = None if alternating and index % 2 == 0 else ChannelAttention(dim)
+        if config.combination == "sequential":
+            self.norms.append(LayerNorm(dim))
+        self.ffn_norm = LayerNorm(dim)
+        self.ffn = FeedForward(dim, expansion=config.expansion)
+        # A block begins as the identity: training starts at the input image instead of at noise
+        # (docs/LOG.md: +1.6 dB after half the steps).
+        for branch in (self.rela, self.channel, self.ffn):
+            if branch is not None:
+                nn.init.zeros_(branch.project.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        branches = [branch for branch in (self.rela, self.channel) if branch is not None]
+        if len(self.norms) == len(branches):
+            for norm, branch in zip(self.norms, branches, strict=True):
+                x = x + branch(norm(x))
+        else:
+            normalised = self.norms[0](x)
+            x = x + sum(branch(normalised) for branch in branches)
+        fitted: Tensor = self.ffn(self.ffn_norm(x))
+        return x + fitted
+
+
+def blocks(config: ModelConfig, dim: int, num: int) -> nn.Sequential:
+    """Return `num` blocks at `dim` channels."""
+    return nn.Sequential(*(Block(config, dim, index) for index in range(num)))
+
+
+def down(dim: int) -> nn.Sequential:
+    """Halve height and width and double the channels, losing nothing."""
+    return nn.Sequential(nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+
+
+def up(dim: int) -> nn.Sequential:
+    """Double height and width and halve the channels."""
+    return nn.Sequential(nn.Conv2d(dim, dim * 2, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+
+class LAformer(nn.Module):
+    """The network. Built from a `ModelConfig`, which travels with the weights."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c1, c2, c3, c4 = (config.dim * 2**level for level in range(NUM_LEVELS))
+        n1, n2, n3, n4 = config.blocks
+
+        self.embed = nn.Conv2d(config.in_channels, c1, 3, padding=1, bias=False)
+        self.encoder1 = blocks(config, c1, n1)
+        self.down1 = down(c1)
+        self.encoder2 = blocks(config, c2, n2)
+        self.down2 = down(c2)
+        self.encoder3 = blocks(config, c3, n3)
+        self.down3 = down(c3)
+        self.latent = blocks(config, c4, n4)
+
+        self.up3 = up(c4)
+        self.reduce3 = nn.Conv2d(2 * c3, c3, 1, bias=False)
+        self.decoder3 = blocks(config, c3, n3)
+        self.up2 = up(c3)
+        self.reduce2 = nn.Conv2d(2 * c2, c2, 1, bias=False)
+        self.decoder2 = blocks(config, c2, n2)
+        self.up1 = up(c2)
+        # No reduction at full resolution: decoder and refinement work on 2 * dim channels.
+        self.decoder1 = blocks(config, 2 * c1, n1)
+        self.refinement = blocks(config, 2 * c1, config.refinement)
+        self.head = nn.Conv2d(2 * c1, config.out_channels, 3, padding=1, bias=False)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Restore lq (B, in_channels, H, W) in [0, 1], any H and W of at least 1 pixel.
+
+        Return (B, out_channels, H, W) in the dtype of lq. The range is not clipped: noise may
+        leave it, and so may the network.
+        """
+        height, width = lq.shape[-2:]
+        x = pad_to_multiple(lq, MULTIPLE)
+
+        e1 = self.encoder1(self.embed(x))
+        e2 = self.encoder2(self.down1(e1))
+        e3 = self.encoder3(self.down2(e2))
+        d3 = self.reduce3(torch.cat([self.up3(self.latent(self.down3(e3))), e3], dim=1))
+        d2 = self.reduce2(torch.cat([self.up2(self.decoder3(d3)), e2], dim=1))
+        d1 = torch.cat([self.up1(self.decoder2(d2)), e1], dim=1)
+        residual = self._head(self.refinement(self.decoder1(d1)))
+
+        restored = residual + x[:, : self.config.out_channels].to(residual.dtype)
+        return restored[..., :height, :width].to(lq.dtype)
+
+    def _head(self, x: Tensor) -> Tensor:
+        """Apply the last convolution in float32 or wider: half floats would quantise the image."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            return F.conv2d(wide, self.head.weight.to(wide.dtype), padding=1)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Extend (B, C, H, W) at the bottom and right to multiples, mirroring where possible.
+
+    Mirroring needs more pixels than it adds; a smaller image repeats its edge.
+    """
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not bottom and not right:
+        return x
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Return the number of trainable scalars."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,214 @@
+"""What each Ray Train worker runs: the loop of `laformer.loop`, fed and saved by Ray.
+
+The stream, the tracking and the storage arrive as values: this file knows neither MLflow nor
+buckets.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint, CheckpointConsistencyMode, CheckpointUploadMode
+from torch.nn.parallel import DistributedDataParallel
+
+from laformer import checkpoint, loop
+from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
+from laformer.config import ModelConfig, TrainConfig
+from laformer.errors import TrainingError
+from laformer.loop import State, StepResult, Validated
+from laformer.model import LAformer
+
+PICTURES = 3
+"""Validated images that are logged as pictures."""
+
+
+class Observer(Protocol):
+    """Where rank 0 tells what happens."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record numbers of a step."""
+
+    def picture(self, step: int, name: str, pixels: Array) -> None:
+        """Record a picture (H, W, 3) uint8."""
+
+    def close(self) -> None:
+        """Wait until everything is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerJob:
+    """Everything a worker needs, as one value that can be pickled."""
+
+    model: ModelConfig
+    """The network."""
+    train: TrainConfig
+    """The training."""
+    segment: Callable[[int, int, int], Any]
+    """(first_step, last_step, num_workers) -> ray.data.Dataset of the workers' blocks in turn."""
+    validation: ray.ObjectRef
+    """List of rows {key, lq, gt} in the object store."""
+    observer: Callable[[], Observer]
+    """Makes the observer of rank 0."""
+    facts: dict[str, Any]
+    """JSON that every checkpoint carries: job, fingerprint of the samples, tracking run."""
+    threads: int
+    """torch threads of this worker when it has no GPU."""
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train, resuming from the run's last checkpoint if there is one."""
+    job: WorkerJob = config["job"]
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.train.seed)
+    state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
+    saved = ray.train.get_checkpoint()
+    if saved is not None:
+        with saved.as_directory() as folder:
+            checkpoint.load_state(Path(folder), state)
+    Worker(job, state).run()
+
+
+@dataclass
+class Worker:
+    """One rank: its share of the lanes, of the validation images and of the reporting."""
+
+    job: WorkerJob
+    state: State
+    rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
+    size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
+    losses: list[torch.Tensor] = field(default_factory=list)
+    replaced: int = 0
+    """Samples whose photo could no longer be read and was replaced."""
+    observer: Observer | None = None
+    clock: float = field(default_factory=time.perf_counter)
+    waited_s: float = 0.0
+    """Seconds spent waiting for data since the last log."""
+
+    def run(self) -> None:
+        """Fit segment by segment."""
+        config = self.job.train
+        if self.size > 1:
+            self.state.forward = DistributedDataParallel(self.state.model)
+        if self.rank == 0:
+            self.observer = self.job.observer()
+        started_at = self.state.step
+        while self.state.step < config.steps:
+            last = min(config.steps, self.state.step + config.segment_steps)
+            loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
+            if self.state.step < last:
+                raise TrainingError(
+                    f"the stream ended at step {self.state.step} instead of {last}; "
+                    "run the same command again to resume from the last checkpoint"
+                )
+        if self.state.step > started_at:
+            # A report is committed some time after the call returns.
+            ray.train.get_all_reported_checkpoints(
+                consistency_mode=CheckpointConsistencyMode.COMMITTED
+            )
+        if self.observer is not None:
+            self.observer.close()
+
+    def _batches(self, last: int) -> Iterator[Batch]:
+        """Yield this rank's batches of steps [state.step, last); rank 0 starts the stream."""
+        first, lanes = self.state.step, Lanes.of(self.rank, self.size, self.job.train.global_batch)
+        # The list of iterators is too long for a broadcast: its reference travels instead.
+        refs = None
+        if self.rank == 0:
+            stream = self.job.segment(first, last, self.size)
+            refs = [ray.put(stream.streaming_split(self.size, equal=True))]
+        iterators = ray.get(ray.train.collective.broadcast_from_rank_zero(refs)[0])
+        blocks: Iterator[Rows] = iterators[self.rank].iter_batches(
+            batch_size=None, batch_format="numpy", prefetch_batches=2
+        )
+        device = ray.train.torch.get_device()
+        rows = steps_of(blocks, lanes, first_step=first)
+        while True:
+            asked = time.perf_counter()
+            step = next(rows, None)
+            self.waited_s += time.perf_counter() - asked
+            if step is None:
+                return
+            self.replaced += int((step["replaced"] > 0).sum())
+            yield to_batch(step, device)
+
+    def _after_step(self, state: State, result: StepResult) -> None:
+        config = self.job.train
+        self.losses.append(result.loss)
+        last = state.step == config.steps
+        if state.step % config.log_every == 0 or last:
+            self._log(result)
+        if state.step % config.checkpoint_every == 0 or last:
+            self._validate_and_report()
+
+    def _log(self, result: StepResult) -> None:
+        """Record the mean loss over ranks since the last log, and the speed."""
+        config, num = self.job.train, len(self.losses)
+        loss = torch.stack(self.losses).mean()
+        self.losses.clear()
+        if self.size > 1:
+            dist.all_reduce(loss)
+            loss /= self.size
+        loop.check_finite(loss.item(), self.state.step, result.sample_ids)
+        elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        if self.observer is not None:
+            self.observer.log(
+                self.state.step,
+                {
+                    "loss": loss.item(),
+                    "lr": result.lr,
+                    "grad_norm": result.grad_norm.item(),
+                    "samples_per_s": num * config.global_batch / elapsed,
+                    "data_wait_fraction": self.waited_s / elapsed,
+                    "replaced_samples": float(self.replaced),
+                },
+            )
+        self.waited_s = 0.0
+
+    def _validate_and_report(self) -> None:
+        """Validate on all ranks, save on rank 0, report from every rank."""
+        psnr_db = self._validate()
+        facts = {**self.job.facts, "val_psnr_db": psnr_db}
+        saved = None
+        if self.rank == 0:
+            # Ray deletes the folder after its upload, on its own thread.
+            folder = Path(tempfile.mkdtemp(prefix="laformer-")) / "checkpoint"
+            checkpoint.save(folder, self.state, facts)
+            saved = Checkpoint.from_directory(str(folder))
+        ray.train.report(
+            {"step": self.state.step, "val_psnr_db": psnr_db},
+            checkpoint=saved,
+            checkpoint_dir_name=f"step_{self.state.step:08d}",
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        )
+        self.clock, self.waited_s = time.perf_counter(), 0.0
+
+    def _validate(self) -> float:
+        """Return the mean PSNR in dB of all held-out crops, each on one rank."""
+        rows = ray.get(self.job.validation)
+        with loop.averaged(self.state) as model:
+            results = list(loop.validate(model, rows[self.rank :: self.size]))
+        totals = torch.tensor([sum(r.psnr_db for r in results), len(results)], dtype=torch.float64)
+        totals = totals.to(ray.train.torch.get_device())
+        if self.size > 1:
+            dist.all_reduce(totals)
+        psnr_db = (totals[0] / totals[1]).item()
+        if self.observer is not None:
+            self.observer.log(self.state.step, {"val_psnr_db": psnr_db})
+            for result in results[:PICTURES]:
+                self.observer.picture(self.state.step, result.key, side_by_side(result))
+        return psnr_db
+
+
+def side_by_side(result: Validated) -> Array:
+    """Return lq, restored and gt in one row (H, 3 W, 3) uint8."""
+    images = [torch.from_numpy(image) for image in (result.lq, result.restored, result.gt)]
+    return torch.cat(images, dim=1).numpy()

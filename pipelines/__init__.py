@@ -1,0 +1,1 @@
+"""Ray Data streams: clean images in, degraded crops and restored files out. No torch."""

@@ -1,0 +1,198 @@
+"""What is measured, and by which rule: one entry per benchmark, read top to bottom.
+
+A PSNR means nothing without its protocol, so a benchmark names one and its name is printed beside
+every number. Images reach a benchmark as (H, W, C) uint8, RGB or one grey channel.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Gt: TypeAlias = NDArray[np.uint8]
+"""(H, W, C) in 8-bit levels, C = 3 (RGB) or 1 (grey)."""
+
+Lq: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""(H, W, C): the dtype tells the range. float32 is in [0, 1], from which noise may leave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a restored image is compared with its gt. Two protocols never share a name."""
+
+    name: str
+    """Printed beside every number."""
+    channel: Literal["rgb", "y", "grey"]
+    """What is compared: all of RGB, Y of BT.601 studio range (16-235, not rounded), or grey."""
+    border_px: int = 0
+    """Pixels ignored on each side, before the channel is taken."""
+    quantise: bool = True
+    """Whether the output is clipped and rounded to uint8 first."""
+    ssim: bool = False
+    """Whether SSIM is reported too: 11x11 Gaussian of sigma 1.5, valid area, same channel."""
+
+    def __post_init__(self) -> None:
+        """Check the border."""
+        if self.border_px < 0:
+            raise ValueError(f"border_px {self.border_px} is negative; use 0 for no border")
+
+
+def sr_y(scale: int) -> Protocol:
+    """Return the protocol of super-resolution by `scale`: Y of the uint8 output, border = scale.
+
+    Source: EDSR, and every paper on Set5 to Manga109 since.
+    """
+    return Protocol(name=f"sr-y-x{scale}", channel="y", border_px=scale, ssim=True)
+
+
+GAUSSIAN_COLOUR = Protocol(name="gaussian-colour", channel="rgb")
+"""PSNR on RGB of the uint8 output. Source: FFDNet, DRUNet, SwinIR, Restormer."""
+
+GAUSSIAN_GREY = Protocol(name="gaussian-grey", channel="grey")
+"""PSNR on the uint8 output. Source: DnCNN and the same."""
+
+JPEG_GREY = Protocol(name="jpeg-grey", channel="grey", ssim=True)
+"""PSNR and SSIM on the uint8 output of grey images. Source: DnCNN, SwinIR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolNoise:
+    """White Gaussian noise as the published scores were made with: the same for every run.
+
+    RGB order, float, seed 0 for EVERY image, numpy's legacy normal in the shape (H, W, C), not
+    clipped and not rounded. BGR order is another realisation; clipping is another task.
+
+    >>> ProtocolNoise(sigma=25)(np.zeros((1, 2, 1), np.uint8)).ravel()
+    array([0.1729463, 0.0392311], dtype=float32)
+    """
+
+    sigma: float
+    """Standard deviation in 8-bit levels."""
+
+    def __post_init__(self) -> None:
+        """Check the sign."""
+        if self.sigma < 0:
+            raise ValueError(f"sigma {self.sigma} is negative; use 0 to 255 levels")
+
+    def __call__(self, gt: Gt) -> NDArray[np.float32]:
+        """Return lq (H, W, C) float32 for gt (H, W, C) uint8; 1 is white, values leave [0, 1].
+
+        Raises:
+            TypeError: gt is not uint8.
+        """
+        if gt.dtype != np.uint8:
+            raise TypeError(f"gt {gt.dtype} is not uint8; the protocol starts from 8-bit images")
+        # The one place that seeds for itself: the protocol is this very generator and seed.
+        rng = np.random.RandomState(0)
+        noise = rng.normal(0, self.sigma / 255, gt.shape)
+        return (gt.astype(np.float32) / 255 + noise).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentreCrop:
+    """The square of `side_px` in the middle of an image."""
+
+    side_px: int
+    """Height and width of the crop."""
+
+    def __call__(self, gt: Gt) -> Gt:
+        """Return a view (side, side, C) of gt (H, W, C).
+
+        Raises:
+            ValueError: the image is smaller than the crop.
+        """
+        height, width = gt.shape[:2]
+        top, left = (height - self.side_px) // 2, (width - self.side_px) // 2
+        if top < 0 or left < 0:
+            raise ValueError(
+                f"image {height}x{width} is smaller than the crop {self.side_px}x{self.side_px}; "
+                "use the original images of the benchmark"
+            )
+        return gt[top : top + self.side_px, left : left + self.side_px]
+
+
+def whole(gt: Gt) -> Gt:
+    """Return gt as it is."""
+    return gt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A folder of gt images, how each becomes a pair, and how the restored one is judged."""
+
+    name: str
+    """Its key in `BENCHMARKS`."""
+    folder: str
+    """Name of the folder of gt images below the benchmark root."""
+    task: str
+    """Name of the task it measures."""
+    protocol: Protocol
+    """How restored and gt are compared."""
+    prepare: Callable[[Gt], Gt] = whole
+    """What the field makes of an image before anything else: file -> gt."""
+    degrade: Callable[[Gt], Lq]
+    """How the input is made: gt -> lq, the same at every call."""
+    published: tuple[tuple[str, float], ...] = ()
+    """Published mean PSNR in dB under this protocol, as (model, score), to place ours beside."""
+
+
+def gaussian_colour(
+    folder: str,
+    sigma: float,
+    *,
+    prepare: Callable[[Gt], Gt] = whole,
+    published: tuple[tuple[str, float], ...] = (),
+) -> Benchmark:
+    """Return the benchmark `<folder>-sigma<sigma>`: RGB denoising, sigma in 8-bit levels."""
+    return Benchmark(
+        name=f"{folder}-sigma{sigma:g}",
+        folder=folder,
+        task="denoise-gaussian",
+        protocol=GAUSSIAN_COLOUR,
+        prepare=prepare,
+        degrade=ProtocolNoise(sigma=sigma),
+        published=published,
+    )
+
+
+def gaussian_grey(folder: str, sigma: float) -> Benchmark:
+    """Return the benchmark `<folder>-sigma<sigma>`: grey denoising, sigma in 8-bit levels."""
+    return Benchmark(
+        name=f"{folder}-sigma{sigma:g}",
+        folder=folder,
+        task="denoise-gaussian-grey",
+        protocol=GAUSSIAN_GREY,
+        degrade=ProtocolNoise(sigma=sigma),
+    )
+
+
+def held_out(sigma: float) -> Benchmark:
+    """Return the benchmark of a user's own photos, in the folder `held-out`: noise as the others'.
+
+    It judges a model on the images it is for, and needs no public data.
+    """
+    return gaussian_colour("held-out", sigma)
+
+
+KODAK24 = CentreCrop(side_px=500)
+"""`Kodak24` is the centre of each image of the Kodak suite (768x512). Source: FFDNet."""
+
+_TABLE = (
+    gaussian_colour("cbsd68", 15, published=(("SwinIR", 34.42),)),
+    gaussian_colour("cbsd68", 25, published=(("FFDNet", 31.21), ("SwinIR", 31.78))),
+    gaussian_colour("cbsd68", 50, published=(("SwinIR", 28.56), ("Restormer", 28.60))),
+    gaussian_colour("kodak24", 15, prepare=KODAK24, published=(("SwinIR", 35.34),)),
+    gaussian_colour(
+        "kodak24", 25, prepare=KODAK24, published=(("FFDNet", 32.13), ("SwinIR", 32.89))
+    ),
+    gaussian_colour(
+        "kodak24", 50, prepare=KODAK24, published=(("SwinIR", 29.79), ("Restormer", 30.01))
+    ),
+    gaussian_grey("set12", 15),
+    gaussian_grey("set12", 25),
+    gaussian_grey("set12", 50),
+)
+
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _TABLE}

@@ -1,0 +1,42 @@
+"""Configuration of the streams. Standard library only."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How clean images become training samples."""
+
+    crops_per_visit: int = 16
+    """Crops cut from one decode of an image."""
+    visits_per_window: int = 2
+    """Consecutive decodes of a lane whose crops are shuffled together."""
+    validation_px: int = 256
+    """Side in pixels of the centre crops that are validated during training."""
+    validation_images: int = 32
+    """At most this many held-out images are validated during training."""
+
+    def __post_init__(self) -> None:
+        """Refuse empty streams."""
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} {value} is less than 1; use at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreConfig:
+    """How a folder or bucket is restored."""
+
+    actors: int | None = None
+    """Restorer actors; one per GPU, or one per two cores without a GPU, when not given."""
+    overwrite: bool = False
+    """Restore again what an earlier job with the same model has finished."""
+    max_bad_fraction: float = 0.5
+    """The job fails when more than this fraction of the images cannot be restored."""
+
+    def __post_init__(self) -> None:
+        """Refuse fractions that are none."""
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ValueError(
+                f"max_bad_fraction {self.max_bad_fraction} is outside [0, 1]; use for example 0.05"
+            )

@@ -1,0 +1,148 @@
+"""Which pixels sample `n` is made of: pure arithmetic, no list, no state.
+
+    sample id n ── step n // G, lane n % G ── visit ── image, crop ── random generator (seed, n)
+
+A training step consumes the G sample ids `[step * G, (step + 1) * G)`; G is the global batch. Its
+positions are *lanes*. Each lane walks visits of its own: a visit is one decode of one image, from
+which several crops are cut, and the crops of a few consecutive visits are shuffled within a
+*window*. So a batch holds G images, an image is decoded once for many steps, and whoever computes
+some lanes decodes only the images of those lanes: any split of the lanes over workers, any number
+of blocks and any restart point give the same bytes. docs/adr/0002-plan.md has the reasons.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+ROUNDS = 6
+_MASK = (1 << 64) - 1
+
+
+def mix(*values: int) -> int:
+    """Return 64 well-mixed bits of some integers (the finaliser of SplitMix64, chained)."""
+    state = 0x9E3779B97F4A7C15
+    for value in values:
+        state = (state + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state
+
+
+def permute(index: int, size: int, key: int) -> int:
+    """Return the image of `index` under the permutation of range(size) that `key` names.
+
+    A Feistel network on the next even number of bits, walked until it lands inside the range
+    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): constant memory for any
+    size, at most four walks on average.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"index {index} is outside range({size})")
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for turn in range(ROUNDS):
+            left, right = right, left ^ (mix(key, turn, right) & mask)
+        index = (left << half) | right
+        if index < size:
+            return index
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where one training sample comes from."""
+
+    sample_id: int
+    """Position in the endless sequence of samples."""
+    visit: int
+    """Which decode it is cut from; the same visit is the same image."""
+    image: int
+    """Index of the image among the images of the plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The endless sequence of samples; equal plans give equal bytes."""
+
+    seed: int
+    """Names the sequence."""
+    num_images: int
+    """Images to draw from; each is visited once before any is visited again."""
+    global_batch: int
+    """Samples per training step over all workers; also the number of lanes."""
+    crops_per_visit: int = 16
+    """Crops cut from one decode."""
+    visits_per_window: int = 2
+    """Consecutive visits of a lane whose crops are shuffled together."""
+
+    def __post_init__(self) -> None:
+        """Refuse what has no samples."""
+        for name in ("num_images", "global_batch", "crops_per_visit", "visits_per_window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+
+    @property
+    def window_steps(self) -> int:
+        """Steps after which every lane has used up its visits."""
+        return self.crops_per_visit * self.visits_per_window
+
+    def locate(self, sample_id: int) -> Sample:
+        """Return the visit and the image of a sample."""
+        step, lane = divmod(sample_id, self.global_batch)
+        window, slot = divmod(step, self.window_steps)
+        shuffled = permute(slot, self.window_steps, mix(self.seed, 1, window, lane))
+        lane_visit = window * self.visits_per_window + shuffled // self.crops_per_visit
+        visit = lane_visit * self.global_batch + lane
+        return Sample(sample_id=sample_id, visit=visit, image=self.image(visit))
+
+    def image(self, visit: int) -> int:
+        """Return the image of a visit: a new permutation of all images in each epoch."""
+        epoch, position = divmod(visit, self.num_images)
+        return permute(position, self.num_images, mix(self.seed, 2, epoch))
+
+    def rng(self, sample_id: int) -> np.random.Generator:
+        """Return the generator that makes every random choice of a sample."""
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, sample_id])))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A rectangle of the plan: some steps of some lanes; one block of a stream."""
+
+    first_step: int
+    """First step, inclusive."""
+    last_step: int
+    """Last step, exclusive."""
+    first_lane: int
+    """First lane, inclusive."""
+    last_lane: int
+    """Last lane, exclusive."""
+
+    def sample_ids(self, global_batch: int) -> list[int]:
+        """Return the sample ids of the rectangle, step by step."""
+        return [
+            step * global_batch + lane
+            for step in range(self.first_step, self.last_step)
+            for lane in range(self.first_lane, self.last_lane)
+        ]
+
+
+def spans(plan: Plan, *, first_step: int, last_step: int, num_workers: int) -> Iterator[Span]:
+    """Cut steps [first_step, last_step) into one block per window and worker, workers in turn.
+
+    Raises ValueError when the lanes do not divide among the workers.
+    """
+    if plan.global_batch % num_workers:
+        raise ValueError(
+            f"global batch {plan.global_batch} does not divide among {num_workers} workers; "
+            f"use a multiple of {num_workers}"
+        )
+    lanes = plan.global_batch // num_workers
+    start = first_step
+    while start < last_step:
+        stop = min(last_step, (start // plan.window_steps + 1) * plan.window_steps)
+        for worker in range(num_workers):
+            yield Span(start, stop, worker * lanes, (worker + 1) * lanes)
+        start = stop

@@ -1,0 +1,465 @@
+"""Uri -> bytes: list, get, put, exists and delete, on disk and in object storage.
+
+A uri is a local path, `file://...`, `s3://bucket/prefix` or `gs://bucket/prefix`. Keys are taken
+literally: `#`, `%`, `+`, `?`, spaces and any script are part of the name. Only a `file://` uri is
+percent-decoded, as its standard wants. Credentials and endpoints come from the environment alone.
+
+An S3 upload above a few MB goes in parts and appears when the last one is accepted; parts of a
+killed upload are invisible but kept, so give the bucket a rule that expires unfinished uploads.
+"""
+
+import contextlib
+import datetime as dt
+import errno
+import functools
+import itertools
+import os
+import secrets
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pipelines import faults
+from pipelines.errors import OutageError, StorageError
+from pipelines.faults import Fault
+
+MAX_ATTEMPTS = 6
+"""Attempts of ours at one call; the clients below try each of their requests three times."""
+
+FIRST_DELAY_S = 0.25
+"""Upper bound of the first pause; it doubles with every attempt, up to MAX_DELAY_S."""
+
+MAX_DELAY_S = 4.0
+"""Upper bound of a pause between two attempts."""
+
+GIVE_UP_S = 10.0
+"""No new attempt after this many seconds: a dead endpoint is reported, not waited for."""
+
+CONNECT_TIMEOUT_S = 2.0
+"""Time to open a connection."""
+
+STALL_TIMEOUT_S = 5.0
+"""Time without one byte before a request is given up."""
+
+_ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "STORAGE_EMULATOR_HOST",
+)
+
+_T = TypeVar("_T")
+
+_Filter = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing."""
+
+    key: str
+    """Path below the listed root, with forward slashes."""
+    num_bytes: int
+    """Size."""
+    etag: str
+    """Changes when the content does: the store's own, else made of size and mtime in ns."""
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A place in object storage; `key` is empty for the bucket itself."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.bucket}/{self.key}" if self.key else self.bucket
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+
+class _ShortReadError(OSError):
+    """Fewer or more bytes arrived than the store announced."""
+
+
+def absolute(uri: str) -> str:
+    """Return a local path made absolute or a remote uri as it is; a trailing slash is dropped."""
+    match _locate(uri):
+        case Path() as path:
+            return str(path.absolute())
+        case place:
+            return f"{place.scheme}://{place.path}"
+
+
+def join(root: str, *parts: str) -> str:
+    """Return the uri of `parts` below `root`; a part that could leave the root is an error."""
+    for part in parts:
+        if {"", ".", ".."}.intersection(part.split("/")):
+            raise StorageError(
+                f"key {part!r} is not a plain relative path; leave out a leading '/', '//', '.' "
+                "and '..'"
+            )
+    match _locate(root):
+        case Path() as path:
+            return str(path.joinpath(*parts))
+        case place:
+            return "/".join((f"{place.scheme}://{place.path}", *parts))
+
+
+def is_remote(uri: str) -> bool:
+    """Tell whether the uri is in object storage."""
+    return isinstance(_locate(uri), _Object)
+
+
+def list_entries(root: str, suffixes: tuple[str, ...]) -> list[Entry]:
+    """List the files below `root` whose names end in one of `suffixes`, sorted by key.
+
+    Case of the suffix does not matter; names with a leading dot, and folders of that kind, are
+    left out. A root that is one file is listed whatever its suffix: its key is its name and
+    belongs to the folder around it. Object storage has no folders: nothing there is an empty list.
+    """
+    wanted = functools.partial(_is_wanted, tuple(suffix.lower() for suffix in suffixes))
+    match _locate(root):
+        case Path() as path:
+            found = _attempt(root, lambda: list(_list_local(path, wanted)))
+        case _Object(scheme="s3") as place:
+            found = list(_list_s3(root, place, wanted))
+        case place:
+            found = _attempt(root, lambda: list(_list_gs(place, wanted)))
+    return sorted(found, key=lambda entry: entry.key)
+
+
+def folder_of(root: str, entries: list[Entry]) -> str:
+    """Return what the keys of a listing are below: of one file, the folder around it."""
+    is_file = len(entries) == 1 and root.rpartition("/")[2] == entries[0].key
+    return root.rpartition("/")[0] if is_file else root
+
+
+def get(uri: str) -> bytes:
+    """Read the whole object; trouble on the way is tried again, a refusal is not."""
+    return _attempt(uri, functools.partial(_read, uri))
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write the whole object or nothing: readers see the old content or the new, never a part."""
+    _attempt(uri, functools.partial(_write, uri, data))
+
+
+def exists(uri: str) -> bool:
+    """Tell whether there is a file, object or folder; a bucket that is not there holds nothing."""
+    return _attempt(uri, functools.partial(_exists, uri))
+
+
+def delete(uri: str) -> None:
+    """Remove the file or object; one that is not there is fine."""
+    _attempt(uri, functools.partial(_delete, uri))
+
+
+def _locate(uri: str) -> Path | _Object:
+    scheme, separator, rest = uri.partition("://")
+    if not uri or "\0" in uri:
+        raise StorageError(f"uri {uri!r} names no place; give a path, s3://bucket or gs://bucket")
+    if not separator:
+        return Path(uri)
+    if scheme == "file":
+        host, _, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise StorageError(f"{uri} names the host {host!r}; write file:///folder for this one")
+        return Path("/" + urllib.parse.unquote(path))
+    if scheme not in ("s3", "gs"):
+        raise StorageError(f"{uri} has the scheme {scheme!r}; use a path, file://, s3:// or gs://")
+    bucket, _, key = rest.rstrip("/").partition("/")
+    # The S3 client folds '..' in a key as a browser would, and so reaches another object.
+    if not bucket or (key and {"", ".", ".."}.intersection(key.split("/"))):
+        raise StorageError(f"{uri} has no bucket, or '//', '/./' or '/../' in it; leave these out")
+    return _Object(scheme, bucket, key)
+
+
+def _attempt(uri: str, work: Callable[[], _T]) -> _T:
+    start_s = time.monotonic()
+    # A seeded generator would make all workers of a job come back at the same moment.
+    jitter = secrets.SystemRandom()
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return work()
+        except OSError as error:
+            fault = _diagnose(uri, error)
+            late = attempt == MAX_ATTEMPTS or time.monotonic() - start_s > GIVE_UP_S
+            if late or not fault.retry:
+                kind = OutageError if fault.retry else StorageError
+                raise kind(_explain(uri, fault, error)) from error
+        time.sleep(jitter.uniform(0.5, 1) * min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1)))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _diagnose(uri: str, error: OSError) -> Fault:
+    code = faults.code_of(error)
+    place = _locate(uri)
+    if code in ("enoent", "404", "notfound", "resourcenotfound") and isinstance(place, _Object):
+        # Both clients answer a missing bucket with "no such key".
+        try:
+            code = code if _exists(f"{place.scheme}://{place.bucket}") else "nosuchbucket"
+        except OSError as other:
+            code = faults.code_of(other)
+    return faults.find(code)
+
+
+def _explain(uri: str, fault: Fault, error: OSError) -> str:
+    match _locate(uri):
+        case _Object("gs", bucket, _):
+            endpoint = os.environ.get("STORAGE_EMULATOR_HOST", "Google Cloud Storage")
+            names = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS")
+        case _Object(_, bucket, _):
+            endpoint = _s3_endpoint() or "Amazon S3"
+            names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        case _:
+            bucket, endpoint, names = "", "the disk", ("the mount", "the owner")
+    meaning = fault.meaning.format(
+        bucket=bucket, endpoint=endpoint, endpoint_name=names[0], credentials=names[1]
+    )
+    return f"{uri}: {meaning} ({str(error).strip() or type(error).__name__})"
+
+
+def _s3_endpoint() -> str | None:
+    """Return the endpoint the environment names; None is Amazon's own."""
+    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    if url and "://" not in url:
+        raise StorageError(f"AWS_ENDPOINT_URL {url} has no scheme; write http://{url}")
+    return url
+
+
+def _settle_s3() -> tuple[str | None, str | None]:
+    """Return endpoint and region, the environment completed for a store that is not Amazon's."""
+    url = _s3_endpoint()
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if url is None or "amazonaws.com" in url:
+        return url, region
+    # Ceph refuses the checksum trailers that Amazon's clients send since 2025 (HTTP 411).
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    return url, region or "us-east-1"
+
+
+def _place_key() -> tuple[object, ...]:
+    """Return what a client depends on; after a fork the threads of the parent's are gone."""
+    return (os.getpid(), *map(os.environ.get, _ENVIRONMENT))
+
+
+def _arrow(scheme: str) -> Any:
+    return _cached_arrow(scheme, _place_key())
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_arrow(scheme: str, _key: tuple[object, ...]) -> Any:
+    from pyarrow import fs  # noqa: PLC0415
+
+    if scheme == "s3":
+        endpoint, region = _settle_s3()
+        return fs.S3FileSystem(
+            endpoint_override=endpoint,
+            region=region,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            request_timeout=STALL_TIMEOUT_S,
+            # The standard strategies share a budget of retries, which a bad minute uses up.
+            retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=2),
+            # A small object is then one PUT instead of a three-request upload.
+            allow_delayed_open=True,
+        )
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    http, _, host = (emulator or "").rpartition("://")
+    return fs.GcsFileSystem(
+        anonymous=bool(emulator),
+        scheme=http or ("http" if emulator else None),
+        endpoint_override=host or None,
+        retry_time_limit=dt.timedelta(seconds=STALL_TIMEOUT_S),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_s3fs(_key: tuple[object, ...]) -> Any:
+    import s3fs  # noqa: PLC0415
+
+    endpoint, region = _settle_s3()
+    client = s3fs.S3FileSystem(
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        endpoint_url=endpoint,
+        client_kwargs={"region_name": region},
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": STALL_TIMEOUT_S,
+            "retries": {"mode": "legacy", "max_attempts": 2},
+        },
+    )
+    client.retries = 1
+    return client
+
+
+def _call_s3(method: str, **arguments: Any) -> dict[str, Any]:
+    """Call the S3 client below s3fs: its own find and rm take '?versionId=' out of a key."""
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    try:
+        answer: dict[str, Any] = _cached_s3fs(_place_key()).call_s3(method, **arguments)
+    except BotoCoreError as error:
+        raise OSError(f"AWS Error {type(error).__name__} during {method}: {error}") from error
+    return answer
+
+
+def _read(uri: str) -> bytes:
+    match _locate(uri):
+        case Path() as path:
+            with path.open("rb") as file:
+                data, num_bytes = file.read(), os.fstat(file.fileno()).st_size
+        case place:
+            with _arrow(place.scheme).open_input_file(place.path) as stream:
+                data, num_bytes = stream.read(), stream.size()
+    if len(data) != num_bytes:
+        raise _ShortReadError(f"{len(data)} of {num_bytes} bytes")
+    return data
+
+
+def _write(uri: str, data: bytes) -> None:
+    match _locate(uri):
+        case Path() as path:
+            _write_local(path, data)
+        case place:
+            with _arrow(place.scheme).open_output_stream(place.path) as stream:
+                stream.write(data)
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    # Replacing works on a device or a pipe too, and would leave a plain file in its place.
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path} is a folder or a device, not a file; name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not made of the name, which may already be as long as a name can be.
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _exists(uri: str) -> bool:
+    match _locate(uri):
+        case Path() as path:
+            return path.exists()
+        case place:
+            from pyarrow import fs  # noqa: PLC0415
+
+            kind = _arrow(place.scheme).get_file_info(place.path).type
+            return bool(kind != fs.FileType.NotFound)
+
+
+def _delete(uri: str) -> None:
+    match _locate(uri):
+        case Path() as path:
+            path.unlink(missing_ok=True)
+        case _Object(scheme="s3") as place:
+            # pyarrow would leave an empty object in the place of the folder.
+            _call_s3("delete_object", Bucket=place.bucket, Key=place.key)
+        case place:
+            with contextlib.suppress(FileNotFoundError):
+                _arrow(place.scheme).delete_file(place.path)
+
+
+def _is_wanted(endings: tuple[str, ...], key: str) -> bool:
+    hidden = any(part.startswith(".") for part in key.split("/"))
+    return key.lower().endswith(endings) and not key.endswith("/") and not hidden
+
+
+def _list_local(root: Path, wanted: _Filter) -> Iterator[Entry]:
+    if root.is_file():
+        yield _local_entry(root, root.name)
+        return
+    if not root.exists():
+        raise StorageError(f"folder {root} does not exist; correct the path or create the folder")
+    for folder, names, files in os.walk(root, onerror=_raise, followlinks=True):
+        names[:] = [name for name in names if not _is_hidden_or_loop(Path(folder, name))]
+        for path in (Path(folder, name) for name in files):
+            key = path.relative_to(root).as_posix()
+            if wanted(key):
+                yield _local_entry(path, key)
+
+
+def _local_entry(path: Path, key: str) -> Entry:
+    # A dangling link is listed, so that reading it accounts for it.
+    stat = path.stat() if path.exists() else path.lstat()
+    return Entry(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
+
+
+def _is_hidden_or_loop(folder: Path) -> bool:
+    loop = folder.is_symlink() and folder.resolve() in (folder.parent.resolve() / "_").parents
+    return loop or folder.name.startswith(".")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _list_s3(root: str, place: _Object, wanted: _Filter) -> Iterator[Entry]:
+    prefix = f"{place.key}/" if place.key else ""
+    empty = True
+    for item in _s3_items(root, Bucket=place.bucket, Prefix=prefix):
+        empty = False
+        key = item["Key"].removeprefix(prefix)
+        if wanted(key):
+            yield _s3_entry(item, key)
+    if empty and place.key:
+        # Of all keys that start with this one the first is this one, if it is an object.
+        first = itertools.islice(_s3_items(root, Bucket=place.bucket, Prefix=place.key), 1)
+        yield from (_s3_entry(item, place.name) for item in first if item["Key"] == place.key)
+
+
+def _s3_items(root: str, **request: Any) -> Iterator[dict[str, Any]]:
+    while True:
+        page = _attempt(root, functools.partial(_call_s3, "list_objects_v2", **request))
+        yield from page.get("Contents", [])
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _s3_entry(item: dict[str, Any], key: str) -> Entry:
+    return Entry(key, item["Size"], item["ETag"].strip('"'))
+
+
+def _list_gs(place: _Object, wanted: _Filter) -> Iterator[Entry]:
+    from pyarrow import fs  # noqa: PLC0415
+
+    client = _arrow(place.scheme)
+    info = client.get_file_info(place.path)
+    if info.type == fs.FileType.File:
+        yield _gs_entry(info, place.name)
+        return
+    if not _exists(f"{place.scheme}://{place.bucket}"):
+        raise FileNotFoundError(errno.ENOENT, "no such bucket", place.bucket)
+    selector = fs.FileSelector(place.path, recursive=True, allow_not_found=True)
+    for info in client.get_file_info(selector):
+        key = info.path.removeprefix(f"{place.path}/")
+        if info.type == fs.FileType.File and wanted(key):
+            yield _gs_entry(info, key)
+
+
+def _gs_entry(info: Any, key: str) -> Entry:
+    return Entry(key, info.size, f"{info.size:x}-{info.mtime_ns:x}")

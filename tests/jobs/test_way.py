@@ -1,0 +1,247 @@
+"""The whole way of a row, on object storage: prepare, train, evaluate, promote, restore."""
+
+import dataclasses
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import evaluate, place, prepare, promote, recipes, restore, train
+from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
+from jobs.errors import JobError
+from jobs.tracking import CANDIDATE, CHAMPION, Tracker
+from laformer import checkpoint
+from pipelines import images, storage
+from pipelines.config import DataConfig, RestoreConfig
+from pipelines.images import Photo
+from tests.networks import MODEL
+from tests.pipelines.test_training import photo
+
+pytestmark = [pytest.mark.ray, pytest.mark.s3]
+
+NAME = "laformer-denoise-gaussian-25"
+
+
+def training(**options):
+    """Return a job of seconds: the demo's recipe with a network and patches for tests."""
+    demo = recipes.recipe("demo")
+    steps = {"steps": 12, "checkpoint_every": 6, "log_every": 3, "segment_steps": 8}
+    fields = {"patch_px": 16, "warmup_steps": 2} | steps | options
+    return dataclasses.replace(
+        demo,
+        name="way",
+        model=MODEL,
+        train=dataclasses.replace(demo.train, **fields),
+        data=DataConfig(crops_per_visit=2, validation_px=32),
+    )
+
+
+def upload(folder, num, size=(40, 52)):
+    for i in range(num):
+        pixels = photo(i, size=size)
+        data = images.encode(Photo(pixels=pixels, alpha=None), ".png")
+        storage.put(storage.join(folder, f"album {i % 2}", f"{i}.png"), data)
+
+
+@pytest.fixture(scope="module")
+def store(s3, tmp_path_factory):
+    """Point the jobs at a bucket for runs and a sqlite file for tracking."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LAFORMER_STORE", f"{s3}/way")
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    yield f"{s3}/way"
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(cluster, store):
+    upload(f"{store}/photos", 6)
+    storage.put(f"{store}/photos/broken.png", b"\x89PNG nothing behind it")
+    catalogue = prepare.run(PrepareJob(photos=f"{store}/photos", holdout=0.3))
+    assert catalogue.bad()["key"].to_pylist() == ["broken.png"]
+    return train.run(training())
+
+
+@pytest.fixture(scope="module")
+def promoted(trained):
+    scores = evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}"))
+    # A network of seconds may be no better than its input: what is tested is the way.
+    Tracker().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
+    return promote.run(PromoteJob(name=NAME))
+
+
+def test_training_leaves_a_candidate_that_says_where_it_comes_from(trained, store):
+    version = Tracker().resolve(f"{NAME}@{CANDIDATE}")
+    assert version == trained.version
+    assert trained.facts["run_id"] == trained.run_id
+    assert trained.facts["samples"]["global_batch"] == 4
+    assert version.tags["manifest_sha256"] == trained.facts["samples"]["manifest"]
+    job = recipes.from_json(storage.get(f"{store}/train/way/job.json").decode())
+    assert job == training()
+
+
+def test_the_run_has_numbers_and_pictures_at_their_steps(trained):
+    tracker = Tracker()
+    losses = tracker.history(trained.run_id, "loss")
+    assert [step for step, _ in losses] == [3, 6, 9, 12]
+    assert [step for step, _ in tracker.history(trained.run_id, "val_psnr_db")] == [6, 12]
+    files = tracker.client.list_artifacts(trained.run_id, "pictures")
+    assert files
+    run = tracker.client.get_run(trained.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.steps"] == "12"
+
+
+def test_the_same_command_again_changes_nothing(trained):
+    again = train.run(training())
+    assert again.version == trained.version
+    assert again.run_id == trained.run_id
+    steps = [step for step, _ in Tracker().history(trained.run_id, "loss")]
+    assert steps == [3, 6, 9, 12]
+
+
+def test_a_run_is_not_continued_with_other_values(trained):
+    with pytest.raises(JobError, match=r"train\.lr was 0\.005, is 0\.001.*--name"):
+        train.run(training(lr=0.001))
+
+
+def test_evaluation_names_its_protocol_and_keeps_every_image(promoted):
+    version = Tracker().resolve(f"{NAME}@{CHAMPION}")
+    assert version == dataclasses.replace(promoted, tags=version.tags)
+    assert version.tags["protocol.held-out-sigma25"] == "gaussian-colour"
+    assert float(version.tags["psnr_db.held-out-sigma25"]) > 10
+
+
+def test_a_folder_is_restored_once_and_accounted_for(promoted, store):
+    source, target = f"{store}/noisy", f"{store}/restored"
+    upload(source, 4)
+    wide = photo(7, dtype=np.uint16)
+    storage.put(f"{source}/wide.png", images.encode(Photo(pixels=wide, alpha=None), ".png"))
+    alpha = photo(8)[..., 0]
+    with_alpha = Photo(pixels=photo(8), alpha=alpha)
+    storage.put(f"{source}/alpha.png", images.encode(with_alpha, ".png"))
+    grey = Photo(pixels=photo(9, channels=1), alpha=None)
+    storage.put(f"{source}/grey.jpg", images.encode(grey, ".jpg"))
+    storage.put(f"{source}/broken.jpg", b"")
+    job = RestoreJob(source=source, target=target)  # the only champion
+    done = restore.run(job)
+    assert done.model == str(promoted)
+    assert (done.num_restored, done.num_bad) == (7, 1)
+    keys = {e.key for e in storage.list_entries(target, images.SUFFIXES)}
+    assert keys == {e.key for e in storage.list_entries(source, images.SUFFIXES)} - {"broken.jpg"}
+    read = images.decode
+    assert read(storage.get(f"{target}/wide.png")).pixels.dtype == np.uint16
+    assert np.array_equal(read(storage.get(f"{target}/alpha.png")).alpha, alpha)
+    assert read(storage.get(f"{target}/grey.jpg")).pixels.shape == (40, 52, 1)
+
+    before = {e.key: e.etag for e in storage.list_entries(target, images.SUFFIXES)}
+    storage.put(f"{source}/new.png", images.encode(grey, ".png"))
+    again = restore.run(job)
+    assert (again.num_restored, again.num_bad) == (8, 1)
+    rows = receipts(restore.Ledger(target, source, str(promoted)).folder)
+    restored_keys = [row["key"] for row in rows if row["status"] == "restored"]
+    assert sorted(restored_keys) == sorted([*before, "new.png"])  # nothing twice
+    assert all(row["model"] == str(promoted) for row in rows)
+    with pytest.raises(JobError, match="more than --max-bad-fraction 0"):
+        restore.run(dataclasses.replace(job, restore=RestoreConfig(max_bad_fraction=0)))
+
+
+def receipts(folder):
+    """Return every receipt that was ever written for a job."""
+    parts = [f"{folder}/{part.key}" for part in storage.list_entries(folder, (".parquet",))]
+    tables = [pq.read_table(io.BytesIO(storage.get(part))) for part in parts]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
+    data = images.encode(Photo(pixels=photo(1), alpha=None), ".png")
+    (tmp_path / "in.png").write_bytes(data)
+    restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o" / "x.tif")))
+    assert images.decode((tmp_path / "o" / "x.tif").read_bytes()).pixels.shape == (40, 52, 3)
+
+
+def test_a_checkpoint_folder_restores_without_a_registry(promoted, tmp_path, monkeypatch):
+    folder = Tracker().download(promoted, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    name, files = restore.load(str(folder))
+    assert name == str(folder)
+    assert checkpoint.WEIGHTS in files
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (RestoreJob(source="s3://tests/empty", target="o"), "no photos in s3://tests/empty"),
+        (
+            RestoreJob(source="s3://tests/way/photos", target="o", model="ghost@champion"),
+            rf"no model 'ghost@champion' in .*registered are: {NAME}",
+        ),
+        (
+            RestoreJob(source="s3://tests/way/photos", target="s3://tests/way/photos/o"),
+            "lies in the source",
+        ),
+    ],
+)
+def test_what_cannot_be_restored_is_explained(promoted, job, message):
+    with pytest.raises(JobError, match=message):
+        restore.run(job)
+
+
+def test_an_unknown_benchmark_is_explained(trained):
+    with pytest.raises(JobError, match="unknown benchmark 'cbsd'; use held-out or cbsd68-sigma15"):
+        evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}", benchmark=("cbsd",)))
+
+
+def test_cbsd68_scores_come_beside_the_published_ones(trained, shared_data, tmp_path, capsys):
+    job = EvaluateJob(
+        model=f"{NAME}@{CANDIDATE}", benchmark=("cbsd68-sigma25",), data=str(shared_data)
+    )
+    [score] = evaluate.run(job)
+    assert len(score.rows) == 68
+    assert score.input_psnr_db == pytest.approx(20.5426, abs=1e-4)
+    assert "FFDNet 31.21" in capsys.readouterr().out
+
+
+def test_a_killed_driver_resumes_to_the_same_bytes(cluster, store, tmp_path):
+    """SIGKILL the training command at its first checkpoint, run it again, compare all weights."""
+    job = dataclasses.replace(training(steps=40, checkpoint_every=8), name="killed")
+    (tmp_path / "job.json").write_text(recipes.to_json(job))
+    command = [sys.executable, "-m", "jobs.train", "--job", str(tmp_path / "job.json")]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = place.run_folder("killed")
+    deadline = time.monotonic() + 240
+    while not storage.exists(f"{folder}/checkpoint_manager_snapshot.json"):
+        assert driver.poll() is None, "the command ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint within 240 s"
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert not storage.exists(f"{folder}/step_{40:08d}/{checkpoint.SUMS}"), "killed too late"
+    resumed = train.run(job)
+    whole = train.run(dataclasses.replace(job, name="whole"))
+    assert resumed.run_id != whole.run_id
+    assert saved(store, "killed", tmp_path) == saved(store, "whole", tmp_path)
+    # Both runs registered the same weights once.
+    assert resumed.version.number == whole.version.number
+
+
+def saved(store, name, scratch):
+    """Return the checksums of weights and optimiser state after the last step."""
+    folder = Path(scratch) / name
+    folder.mkdir()
+    source = f"{store}/train/{name}/step_{40:08d}"
+    for file in (*(checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.STATE), checkpoint.FACTS):
+        (folder / file).write_bytes(storage.get(f"{source}/{file}"))
+    (folder / checkpoint.SUMS).write_bytes(storage.get(f"{source}/{checkpoint.SUMS}"))
+    checkpoint.verify(folder)
+    sums = (folder / checkpoint.SUMS).read_text()
+    lines = [line for line in sums.splitlines() if "safetensors" in line]
+    assert len(lines) == 2
+    return lines

@@ -1,0 +1,112 @@
+"""The claims that RELA stands on, and what makes an image divisible."""
+
+import pytest
+import torch
+
+from laformer.attention import (
+    EPS,
+    RELA,
+    ChannelAttention,
+    FeedForward,
+    LayerNorm,
+    attend,
+    feature_map,
+    summarise,
+)
+
+
+def quadratic_map(q, k):
+    """Return the normalised attention map (N, N) that the linear form never builds."""
+    num = k.shape[0]
+    scores = q @ k.T / num
+    return scores / (scores.sum(dim=1, keepdim=True) + EPS)
+
+
+@pytest.mark.parametrize("phi", ["elu", "relu"])
+def test_linear_form_equals_quadratic_form(phi):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 64, 8, generator=generator, dtype=torch.float64) for _ in "qkv")
+    q, k = feature_map(q, phi), feature_map(k, phi)
+    linear = attend(q, summarise(k, v))
+    for b in range(2):
+        for h in range(3):
+            torch.testing.assert_close(
+                linear[b, h], quadratic_map(q[b, h], k[b, h]) @ v[b, h], rtol=1e-12, atol=1e-12
+            )
+
+
+@pytest.mark.parametrize("phi", ["elu", "relu"])
+@pytest.mark.parametrize("width", [8, 16, 32, 48])
+def test_the_depthwise_branch_gives_the_map_full_rank(phi, width):
+    """Rank d without the branch, rank N with it: the paper's point. 16 x 16 tokens."""
+    side, generator = 16, torch.Generator().manual_seed(width)
+    num = side * side
+    q, k = (
+        feature_map(torch.randn(num, width, generator=generator, dtype=torch.float64), phi)
+        for _ in "qk"
+    )
+    linear = quadratic_map(q, k)
+    assert torch.linalg.matrix_rank(linear) == width
+    assert torch.linalg.matrix_rank(linear + toeplitz(side, kernel=5, generator=generator)) == num
+
+
+def toeplitz(side, kernel, generator):
+    """Return the matrix (N, N) of a depthwise convolution of one channel: its columns are its
+    answers to unit images."""
+    weight = torch.randn(1, 1, kernel, kernel, generator=generator, dtype=torch.float64)
+    units = torch.eye(side * side, dtype=torch.float64).reshape(-1, 1, side, side)
+    return torch.nn.functional.conv2d(units, weight, padding=kernel // 2).flatten(1).T
+
+
+def test_rela_is_attention_plus_the_depthwise_branch():
+    torch.manual_seed(0)
+    rela = RELA(16, head_dim=8, phi="elu", kernel=5).double()
+    plain = RELA(16, head_dim=8, phi="elu", kernel=0).double()
+    plain.load_state_dict(rela.state_dict(), strict=False)
+    x = torch.randn(2, 16, 9, 7, dtype=torch.float64)
+    v = rela.qkv(x).chunk(3, dim=1)[2]
+    torch.testing.assert_close(rela(x), plain(x) + rela.project(rela.local(v)))
+
+
+def test_sums_of_parts_add_up_to_the_sums_of_the_whole():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 60, 8, dtype=torch.float64).relu() for _ in "qkv")
+    parts = [summarise(k[:, :, a:b], v[:, :, a:b]) for a, b in ((0, 7), (7, 40), (40, 60))]
+    added = parts[0].add(parts[1]).add(parts[2])
+    torch.testing.assert_close(attend(q, added), attend(q, summarise(k, v)), rtol=1e-12, atol=0)
+
+
+def test_a_million_half_float_tokens_stay_finite():
+    k = torch.full((1, 1, 1024**2, 16), 8.0, dtype=torch.float16)
+    out = attend(k[:, :, :4], summarise(k, k))
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out, torch.full_like(out, 8.0))
+
+
+def test_tokens_without_a_positive_query_pass_the_branch_alone():
+    sums = summarise(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4))
+    assert attend(torch.zeros(1, 1, 3, 4), sums).abs().max() == 0
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_layout_changes_nothing(memory_format):
+    torch.manual_seed(0)
+    layers = [
+        RELA(16, head_dim=8, phi="elu", kernel=3),
+        ChannelAttention(16),
+        FeedForward(16, expansion=1.5),
+        LayerNorm(16),
+    ]
+    x = torch.randn(2, 16, 6, 10)
+    for layer in layers:
+        expected = layer(x)
+        torch.testing.assert_close(layer(x.contiguous(memory_format=memory_format)), expected)
+        assert expected.shape == x.shape
+
+
+@pytest.mark.parametrize("phi", ["elu", "relu"])
+def test_gradients_are_right(phi):
+    torch.manual_seed(0)
+    rela = RELA(4, head_dim=2, phi=phi, kernel=3).double()
+    x = torch.randn(1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rela, (x,))

@@ -1,0 +1,121 @@
+"""Training on a list: no cluster, no files."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from laformer import loop
+from laformer.batches import Lanes, steps_of, to_tensor
+from laformer.errors import TrainingError
+from laformer.loop import fit
+from laformer.model import LAformer
+from laformer.schedule import learning_rate
+from tests.networks import MODEL, batches, config, state
+
+
+def test_fit_on_a_list_learns():
+    train = config(steps=60, lr=5e-3)
+    batch = batches(1)[0]
+    losses = []
+    fit(state(train), [batch] * 60, train, after_step=lambda _s, r: losses.append(r.loss.item()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    train = config()
+    first, again = (fit(state(train), batches(4), train) for _ in range(2))
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_fit_stops_at_the_last_step():
+    train = config(steps=3)
+    assert fit(state(train), batches(5), train).step == 3
+
+
+def test_the_loop_can_be_cut_anywhere():
+    train = config()
+    whole = fit(state(train), batches(4), train)
+    cut = fit(state(train), batches(4)[:2], train)
+    fit(cut, batches(4)[2:], train)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, cut.model.state_dict()[name]), name
+
+
+def test_averaged_lends_the_average_and_gives_the_weights_back():
+    train = config()
+    trained = fit(state(train), batches(3), train)
+    before = {n: v.clone() for n, v in trained.model.state_dict().items()}
+    with loop.averaged(trained) as model:
+        assert all(torch.equal(v, trained.ema[n]) for n, v in model.state_dict().items())
+    assert all(torch.equal(v, before[n]) for n, v in trained.model.state_dict().items())
+
+
+def test_validate_scores_the_input_when_the_network_is_the_identity():
+    model = LAformer(MODEL)
+    torch.nn.init.zeros_(model.head.weight)
+    gt = np.full((9, 11, 3), 100, np.uint8)
+    lq = np.full((9, 11, 3), 101, np.uint8)
+    [result] = loop.validate(model, [{"key": "a", "lq": lq, "gt": gt}])
+    assert result.psnr_db == pytest.approx(48.1308036)
+    assert np.array_equal(result.restored, lq)
+
+
+def test_a_loss_that_is_no_number_names_its_samples():
+    with pytest.raises(TrainingError, match=r"samples \[4, 5\]; lower lr"):
+        loop.check_finite(float("nan"), 7, np.array([4, 5]))
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    train = config(steps=100, lr=0.1, final_lr=0.001, warmup_steps=10, flat_steps=20)
+    rates = [learning_rate(step, train) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[9:30] == pytest.approx([0.1] * 21)
+    assert all(a > b for a, b in itertools.pairwise(rates[31:]))
+    assert learning_rate(100, train) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "peak"), [(np.uint8, 255), (np.uint16, 65535), (np.float16, 1), (np.float32, 1)]
+)
+def test_the_dtype_tells_the_range(dtype, peak):
+    pixels = np.array([[[0, peak, peak]]], dtype=dtype)
+    pixels.flags.writeable = False
+    tensor = to_tensor(pixels)
+    assert tensor.shape == (1, 3, 1, 1)
+    assert tensor.dtype == torch.float32
+    assert tensor.flatten().tolist() == [0, 1, 1]
+
+
+def test_steps_of_cuts_blocks_of_a_worker_into_steps():
+    lanes = Lanes.of(1, 2, 4)  # lanes 2 and 3 of 4
+    blocks = [{"sample_id": np.array([10, 11, 14, 15])}, {"sample_id": np.array([18, 19])}]
+    steps = [rows["sample_id"].tolist() for rows in steps_of(blocks, lanes, first_step=2)]
+    assert steps == [[10, 11], [14, 15], [18, 19]]
+
+
+@pytest.mark.parametrize("ids", [[10, 11, 18, 19], [11, 10], [10], [8, 9]])
+def test_a_lost_or_reordered_row_stops_the_run(ids):
+    with pytest.raises(TrainingError, match="the stream lost or reordered rows"):
+        list(steps_of([{"sample_id": np.array(ids)}], Lanes.of(1, 2, 4), first_step=2))
+
+
+def test_lanes_that_do_not_divide_are_refused():
+    with pytest.raises(TrainingError, match="global batch 4 does not divide among 3 workers"):
+        Lanes.of(0, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_px": 130}, "patch_px 130 is not a multiple of 8; use 128"),
+        ({"steps": 0}, "steps 0 is less than 1"),
+        ({"lr": 3.0}, r"lr 3.0 is outside \(0, 1\)"),
+        ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
+    ],
+)
+def test_wrong_options_name_value_rule_and_fix(options, message):
+    with pytest.raises(ValueError, match=message):
+        config(**options)

@@ -1,0 +1,218 @@
+"""The stream: the same bytes for any number of blocks and workers, and no row lost."""
+
+import hashlib
+import itertools
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+
+from pipelines import images, manifest
+from pipelines.config import DataConfig
+from pipelines.degradations import GaussianNoise
+from pipelines.errors import DataError, ManifestError
+from pipelines.images import Photo
+from pipelines.manifest import SCHEMA, Manifest
+from pipelines.pairs import Synthesised
+from pipelines.plan import Span
+from pipelines.training import CropReader, TrainingStream, validation_stream
+
+NOISE = Synthesised(GaussianNoise(sigma=(0, 50)))
+PLAN = {"seed": 5, "global_batch": 4, "crops_per_visit": 3, "visits_per_window": 2}
+STEPS = 13  # two whole windows of 6 steps and a part of one
+
+
+def photo(seed, size=(40, 52), dtype=np.uint8, channels=3):
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, np.iinfo(dtype).max, (5, 6, channels), dtype=dtype)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR).reshape(*size, channels)
+
+
+def write_photos(folder, photos):
+    """Write photos by name and a manifest of them without Ray; return the manifest's uri."""
+    rows = []
+    for name, pixels in sorted(photos.items()):
+        (folder / name).write_bytes(images.encode(Photo(pixels=pixels), ".png"))
+        rows.append(row(name, pixels))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    manifest.write(Manifest(root=str(folder), table=table), str(folder / "m.parquet"))
+    return str(folder / "m.parquet")
+
+
+def row(name, pixels, split="train"):
+    height, width, channels = pixels.shape
+    return {
+        "key": name,
+        "etag": "1",
+        "num_bytes": 1,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "bits": 8 * pixels.dtype.itemsize,
+        "split": split,
+        "status": "ok",
+        "reason": "",
+    }
+
+
+def stream(uri, patch_px=16):
+    return TrainingStream.create(uri, pairs=NOISE, patch_px=patch_px, plan_options=PLAN)
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return write_photos(tmp_path, {f"{i}.png": photo(i) for i in range(5)})
+
+
+def digests(block):
+    """Return sample id -> hash of its bytes."""
+    rows = zip(block["sample_id"], block["lq"], block["gt"], strict=True)
+    return {int(n): hashlib.sha256(lq.tobytes() + gt.tobytes()).hexdigest() for n, lq, gt in rows}
+
+
+def test_samples_are_the_same_however_the_plan_is_cut(uri):
+    reader = CropReader(stream(uri))
+    whole = digests(reader.read(Span(0, STEPS, 0, 4)))
+    assert len(whole) == STEPS * 4
+    for spans in (
+        [Span(0, STEPS, lane, lane + 1) for lane in range(4)],
+        [Span(0, 5, 0, 4), Span(5, STEPS, 0, 2), Span(5, STEPS, 2, 4)],
+        [Span(step, step + 1, 0, 4) for step in range(STEPS)],
+    ):
+        parts = [digests(reader.read(span)) for span in spans]
+        assert {n: d for part in parts for n, d in part.items()} == whole
+
+
+def test_crops_are_cut_from_their_photo_and_degraded(uri, tmp_path):
+    made = stream(uri)
+    block = CropReader(made).read(Span(0, 4, 0, 4))
+    assert block["gt"].dtype == np.uint8
+    assert block["lq"].dtype == np.float16
+    assert block["gt"].shape == block["lq"].shape == (16, 16, 16, 3)
+    names = sorted(p.name for p in tmp_path.glob("*.png"))
+    for sample_id, gt in zip(block["sample_id"], block["gt"], strict=True):
+        image = images.decode(
+            (tmp_path / names[made.plan.locate(int(sample_id)).image]).read_bytes()
+        ).rgb
+        turned = [np.rot90(gt, turn) for turn in range(4)]
+        assert any(found_in(image, c) for t in turned for c in (t, t[:, ::-1]))
+
+
+def found_in(image, crop):
+    """Tell whether a crop stands somewhere in an image."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, crop.shape)[:, :, 0]
+    return bool((windows == crop).all(axis=(2, 3, 4)).any())
+
+
+def test_one_16_bit_photo_makes_a_16_bit_stream(tmp_path):
+    uri = write_photos(tmp_path, {"a.png": photo(0), "b.png": photo(1, dtype=np.uint16)})
+    block = CropReader(stream(uri)).read(Span(0, 6, 0, 4))
+    assert block["gt"].dtype == np.uint16
+
+
+def test_grey_photos_become_colour(tmp_path):
+    uri = write_photos(tmp_path, {"a.png": photo(0, channels=1)})
+    gt = CropReader(stream(uri)).read(Span(0, 1, 0, 4))["gt"]
+    assert np.array_equal(gt[..., 0], gt[..., 2])
+
+
+def test_a_photo_that_broke_is_replaced_and_counted(uri, tmp_path):
+    made = stream(uri)
+    whole = CropReader(made).read(Span(0, 12, 0, 4))
+    (tmp_path / "2.png").write_bytes(b"broken")
+    broken = CropReader(made).read(Span(0, 12, 0, 4))
+    hit = np.array([made.plan.locate(int(n)).image == 2 for n in broken["sample_id"]])
+    assert hit.any()
+    assert np.array_equal(broken["replaced"] > 0, hit)
+    assert np.array_equal(broken["gt"][~hit], whole["gt"][~hit])
+    again = CropReader(made).read(Span(0, 12, 0, 4))
+    assert np.array_equal(broken["gt"], again["gt"])
+
+
+def test_a_stream_without_any_photo_left_stops_with_the_reason(uri, tmp_path):
+    made = stream(uri)
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"photos in a row cannot be read.*run laformer prepare"):
+        CropReader(made).read(Span(0, 1, 0, 4))
+
+
+def test_photos_smaller_than_the_patch_are_left_out(tmp_path):
+    uri = write_photos(tmp_path, {"a.png": photo(0), "b.png": photo(1, size=(15, 60))})
+    assert stream(uri).plan.num_images == 1
+    with pytest.raises(ManifestError, match="no training photo of at least 64 x 64 pixels"):
+        stream(uri, patch_px=64)
+
+
+def test_a_manifest_that_changes_under_a_run_is_noticed(uri, tmp_path):
+    made = stream(uri)
+    (tmp_path / "sub").mkdir()
+    write_photos(tmp_path / "sub", {"x.png": photo(9)})
+    (tmp_path / "m.parquet").write_bytes((tmp_path / "sub" / "m.parquet").read_bytes())
+    with pytest.raises(ManifestError, match="changed while a run was using it"):
+        CropReader(made).read(Span(0, 1, 0, 4))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("num_blocks", [1, 3, 8])
+def test_any_number_of_blocks_gives_the_same_bytes(cluster, uri, num_blocks):
+    reader = CropReader(stream(uri))
+    whole = digests(reader.read(Span(0, 24, 0, 4)))
+    cut = np.linspace(0, 24, num_blocks + 1).astype(int).tolist()
+    spans = [vars(Span(a, b, 0, 4)) for a, b in itertools.pairwise(cut)]
+    blocks = ray.data.from_items(spans, override_num_blocks=num_blocks).map_batches(
+        reader, batch_size=None
+    )
+    found: dict[int, str] = {}
+    for block in blocks.iter_batches(batch_size=None, batch_format="numpy"):
+        found |= digests(block)
+    assert found == whole
+
+
+@ray.remote(num_cpus=0)
+def consume(iterator):
+    """Return ids in order of arrival and hashes, as a training worker would see them."""
+    ids, found = [], {}
+    for block in iterator.iter_batches(batch_size=None, batch_format="numpy"):
+        ids += block["sample_id"].tolist()
+        found |= digests(block)
+    return ids, found
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gets_the_same_bytes_in_its_own_lanes(cluster, uri, workers):
+    made = stream(uri)
+    first, last = 3, 3 + STEPS
+    iterators = made.segment(first, last, workers).streaming_split(workers, equal=True)
+    results = ray.get([consume.remote(each) for each in iterators])
+    lanes = 4 // workers
+    for worker, (ids, _) in enumerate(results):
+        assert ids == [
+            step * 4 + lane
+            for step in range(first, last)
+            for lane in range(worker * lanes, (worker + 1) * lanes)
+        ]
+    whole = digests(CropReader(made).read(Span(first, last, 0, 4)))
+    assert {n: d for _, found in results for n, d in found.items()} == whole
+
+
+@pytest.mark.ray
+def test_validation_degrades_the_same_centre_every_time(cluster, tmp_path):
+    uri = write_photos(tmp_path, {"a.png": photo(0), "b.png": photo(1, size=(20, 80))})
+    catalogue = manifest.read(uri)
+    held_out = [r | {"split": "held_out"} for r in catalogue.table.to_pylist()]
+    manifest.write(Manifest(catalogue.root, pa.Table.from_pylist(held_out, schema=SCHEMA)), uri)
+    config = DataConfig(validation_px=32)
+    first, again = (validation_stream(uri, pairs=NOISE, config=config).take_all() for _ in range(2))
+    assert [r["key"] for r in first] == ["a.png", "b.png"]
+    assert [r["gt"].shape for r in first] == [(32, 32, 3), (20, 32, 3)]
+    for a, b in zip(first, again, strict=True):
+        assert a["lq"].tobytes() == b["lq"].tobytes()
+
+
+def test_nothing_held_out_is_explained(uri):
+    with pytest.raises(ManifestError, match=r"run laformer prepare with --holdout 0\.2"):
+        validation_stream(uri, pairs=NOISE, config=DataConfig())
