@@ -14,7 +14,6 @@ ARGS ?=
 
 BIN := .venv/bin
 TEST := .venv-test/bin
-# A cache per environment keeps an interrupted installation from being taken for a finished one.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup check format test test-all demo bench constraints clean
@@ -59,7 +58,7 @@ test-all: .venv-test/.complete
 	$(TEST)/pytest $(ARGS)
 
 bench: .venv-test/.complete
-	$(TEST)/python -m tests.perf.stream $(ARGS)
+	set -e; for each in tests/perf/*.py; do $(TEST)/python -m tests.perf.$$(basename $$each .py) $(ARGS); done
 
 constraints: .venv-test/.complete
 	@$(TEST)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'

@@ -2,15 +2,18 @@
 
     python infra/local_s3.py -- laformer demo
 
-The command gets nothing but environment variables: AWS_ENDPOINT_URL, credentials, and
-LAFORMER_STORE=s3://demo. The server is moto's, in this process: it listens on loopback, keeps
-everything in memory and forgets it. It is no place for anything that should last.
+The command gets nothing but environment variables: AWS_ENDPOINT_URL, credentials,
+LAFORMER_STORE=s3://demo and a tracking database of its own. The server is moto's, in this process:
+it listens on loopback, keeps everything in memory and forgets it, and so is the database. It is
+no place for anything that should last; what the command writes to the working folder stays.
 """
 
 import logging
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -38,7 +41,10 @@ def main(command: list[str]) -> int:
     try:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         print(f"S3 server at {environment['AWS_ENDPOINT_URL']}, bucket {BUCKET}, in memory")
-        return subprocess.run(command, check=False).returncode
+        with tempfile.TemporaryDirectory() as scratch:
+            # Models would outlive the bucket that holds them.
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(scratch) / 'mlflow.db'}"
+            return subprocess.run(command, check=False).returncode
     finally:
         server.stop()
         print("S3 server stopped")

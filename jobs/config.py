@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from tyro.conf import Fixed, Positional, arg
+from tyro.conf import Fixed, Positional, UseAppendAction, arg
 
 from laformer.config import ModelConfig, TrainConfig
 from pipelines.config import DataConfig, RestoreConfig
@@ -57,8 +57,8 @@ class EvaluateJob:
 
     model: str
     """name@alias or name/version of a registered model."""
-    benchmark: tuple[str, ...] = ()
-    """Benchmarks by name; the held-out photos of the manifest when none is given."""
+    benchmark: UseAppendAction[tuple[str, ...]] = ()
+    """A benchmark by name, once for each; the held-out photos when none is given."""
     data: str | None = None
     """Folder that holds the benchmarks' folders (cbsd68, kodak24, ...)."""
     manifest: str | None = None

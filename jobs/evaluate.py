@@ -212,10 +212,10 @@ def table(version: Version, scores: list[Score]) -> Table:
     """Return the scores beside the input's and the published ones, each under its protocol."""
     shown = Table(title=f"PSNR in dB of {version}")
     for column in ("benchmark", "protocol", "images", "input", "restored", "published"):
-        shown.add_column(column, no_wrap=column != "published")
+        shown.add_column(column, no_wrap=True)
     for found in scores:
         known = BENCHMARKS.get(found.benchmark)
-        published = ", ".join(f"{n} {v:.2f}" for n, v in known.published) if known else ""
+        published = "\n".join(f"{n} {v:.2f}" for n, v in known.published) if known else ""
         shown.add_row(
             found.benchmark,
             found.protocol,

@@ -60,6 +60,11 @@ def test_a_job_file_runs_again(tmp_path):
     assert cli.parse(["train", "--job", str(tmp_path / "job.json")]) == job
 
 
+def test_several_benchmarks_are_named_one_by_one():
+    job = cli.parse(["evaluate", "--model", "m@x", "--benchmark", "a", "--benchmark", "b"])
+    assert job.benchmark == ("a", "b")
+
+
 def test_restore_options_have_no_prefix():
     job = cli.parse(["restore", "in", "out", "--max-bad-fraction", "0", "--model", "m@champion"])
     assert job == config.RestoreJob(

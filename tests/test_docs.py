@@ -1,0 +1,63 @@
+"""What README and guide tell people to type is parsed by the command line itself."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jobs import cli, demo
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
+    """Return (page, command) for each line after a prompt, continuation lines joined."""
+    found = []
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+            for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+                found.append((page.name, line.split("  #")[0].strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_a_command_of_the_docs_is_understood(page, command):
+    words = shlex.split(command)
+    if words[0] == "laformer":
+        if "--job" in words:  # a run writes its file
+            assert words[1] == "train"
+        else:
+            cli.parse(words[1:])
+    elif words[:3] == ["ray", "job", "submit"]:
+        entry = words[words.index("--") + 1 :]
+        assert entry[:2] == ["python", "-m"]
+        cli.parse([entry[2].removeprefix("jobs."), *entry[3:]])
+    elif words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert words[1] in targets
+    else:
+        assert words[0] in ("export", "mlflow"), command
+
+
+def test_the_docs_have_commands():
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_commands_of_the_page_are_understood(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
+    job = cli.parse(["train", "demo", "--manifest", "runs/demo/manifest.parquet"])
+    for command in demo.commands("runs/demo/photos", job, "laformer-denoise-gaussian-25"):
+        words = shlex.split(command.command)
+        if words[0] == "laformer":
+            cli.parse(words[1:])
+        else:
+            assert words[:2] == ["mlflow", "ui"]
