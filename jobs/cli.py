@@ -82,23 +82,23 @@ def parse(argv: list[str]) -> Any:
 
 
 def parse_train(rest: list[str]) -> config.TrainJob:
-    """Parse `train RECIPE ...` or `train --job job.json ...`: values over a recipe's."""
+    """Parse `train RECIPE ...` or `train --job job.json ...`: values over a recipe's.
+
+    A run has the recipe's name unless it is given one.
+    """
     if rest[:1] == ["--job"] and len(rest) > 1:
         path = Path(rest[1])
         if not path.exists():
             raise JobError(f"no job file {path}; a run keeps its own as job.json")
-        default, name, rest = recipes.from_json(path.read_text()), f"--job {path}", rest[2:]
+        default, label, rest = recipes.from_json(path.read_text()), f"--job {path}", rest[2:]
     elif rest and not rest[0].startswith("-"):
-        name, rest = rest[0], rest[1:]
-        default = recipes.recipe(name)
+        label, rest = rest[0], rest[1:]
+        default = dataclasses.replace(recipes.recipe(label), name=label)
     elif rest and rest[0] in ("-h", "--help"):
-        default, name = recipes.RECIPES["demo"], "RECIPE"
+        default, label = recipes.RECIPES["demo"], "RECIPE"
     else:
         raise JobError(f"train needs a recipe: one of {', '.join(recipes.RECIPES)}")
-    job = tyro.cli(config.TrainJob, default=default, args=rest, prog=f"laformer train {name}")
-    if job.task != default.task:
-        raise JobError(f"task {job.task!r} is a fact of the recipe; choose another recipe")
-    return job if job.name else dataclasses.replace(job, name=name)
+    return tyro.cli(config.TrainJob, default=default, args=rest, prog=f"laformer train {label}")
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def commands(photos: str, training: TrainJob, name: str) -> tuple[report.Command
         ),
         (
             "Look at the runs",
-            f"mlflow ui --backend-store-uri {place.tracking_uri()}",
+            f"mlflow ui --backend-store-uri {place.without_secret(place.tracking_uri())}",
             "Opens the tracked runs, pictures and models in a browser.",
         ),
     )

@@ -8,6 +8,7 @@ Credentials and endpoints of object storage are the usual AWS_* variables.
 """
 
 import os
+import re
 from pathlib import Path
 
 from pipelines import storage
@@ -31,6 +32,11 @@ def tracking_uri() -> str:
     folder = Path("runs") if storage.is_remote(store()) else Path(store())
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def without_secret(uri: str) -> str:
+    """Return an address as it may be shown: without user and password."""
+    return re.sub(r"(?<=://)[^/]*@", "", uri)
 
 
 def run_folder(name: str) -> str:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
+from jobs import place
 from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
@@ -151,8 +152,8 @@ def only_champion(tracker: Tracker) -> Version:
     if names:
         raise JobError(f"there are several champions; choose one with --model: {names}")
     raise JobError(
-        f"no model in {tracker.uri} is a champion; make one with: make demo, or name a "
-        "version or a checkpoint folder with --model"
+        f"no model in {place.without_secret(tracker.uri)} is a champion; make one with: make "
+        "demo, or name a version or a checkpoint folder with --model"
     )
 
 

@@ -137,7 +137,7 @@ class Tracker:
                     raise
                 names = [m.name for m in self.client.search_registered_models()]
                 raise JobError(
-                    f"no model {model!r} in {self.uri}; registered are: "
+                    f"no model {model!r} in {place.without_secret(self.uri)}; registered are: "
                     f"{', '.join(names) or 'none, train one with: laformer train demo'}"
                 ) from error
         return _version(found)
@@ -239,8 +239,8 @@ def reachable(uri: str) -> Iterator[None]:
     except MlflowException as error:
         if unreachable(error):
             raise JobError(
-                f"MLflow at {uri} cannot be reached; start it or unset MLFLOW_TRACKING_URI "
-                "to use a local sqlite file"
+                f"MLflow at {place.without_secret(uri)} cannot be reached; start it or unset "
+                "MLFLOW_TRACKING_URI to use a local sqlite file"
             ) from error
         raise
 

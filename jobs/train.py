@@ -78,7 +78,7 @@ def run(job: TrainJob) -> Trained:
     same_run(name, recipes.to_json(job), stream.fingerprint())
     tracker = Tracker()
     params = flatten(asdict(job)) | {"manifest_sha256": stream.manifest_digest}
-    with working(f"opening the run {name} in MLflow at {tracker.uri}"):
+    with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
         run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
     facts = {
         "task": job.task,

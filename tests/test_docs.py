@@ -18,8 +18,8 @@ def commands():
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-            for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
-                found.append((page.name, line.split("  #")[0].strip()))
+            lines = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+            found += [(page.name, line.split("  #")[0].strip()) for line in lines]
     return found
 
 
