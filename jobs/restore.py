@@ -97,9 +97,9 @@ def run(job: RestoreJob) -> Restored:
         )
         gpus = min(1.0, cluster.num_gpus / actors)
         stream = restoration_stream(todo, stage, actors=actors, gpus_per_actor=gpus)
-        for receipt in ledger.keep(stream if todo else []):
+        for done, receipt in enumerate(ledger.keep(stream if todo else []), start=1):
             finished[receipt["key"]] = receipt
-            progress.update(sum(item["key"] in finished for item in todo), receipt["key"])
+            progress.update(done, receipt["key"])
     return reconcile(job, items, finished, model)
 
 

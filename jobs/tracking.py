@@ -181,7 +181,9 @@ class Tracker:
         location = None
         if self.uri.startswith("sqlite"):
             location = storage.join(place.store(), "artifacts", name)
-        return str(self.client.create_experiment(name, artifact_location=location))
+        # Without the tag MLflow's pages show an experiment as one on prompts.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
@@ -46,22 +47,16 @@ class Manifest:
 
     def usable(self, split: str, *, min_px: int = 1) -> pa.Table:
         """Return the good rows of a split whose sides are both at least `min_px` pixels."""
-        rows = self.table.to_pylist()
-        return pa.Table.from_pylist(
-            [
-                row
-                for row in rows
-                if row["status"] == "ok"
-                and row["split"] == split
-                and min(row["height"], row["width"]) >= min_px
-            ],
-            schema=SCHEMA,
+        shorter_side = pc.min_element_wise(self.table["height"], self.table["width"])
+        wanted = pc.and_(
+            pc.and_(pc.equal(self.table["status"], "ok"), pc.equal(self.table["split"], split)),
+            pc.greater_equal(shorter_side, min_px),
         )
+        return self.table.filter(wanted)
 
     def bad(self) -> pa.Table:
         """Return the rows that cannot be used, each with its reason."""
-        rows = self.table.to_pylist()
-        return pa.Table.from_pylist([r for r in rows if r["status"] != "ok"], schema=SCHEMA)
+        return self.table.filter(pc.not_equal(self.table["status"], "ok"))
 
     def digest(self) -> str:
         """Return a sha256 that changes with any key, any bytes or any split."""

@@ -20,6 +20,8 @@ from pipelines.context import streaming
 from pipelines.errors import DataError
 from pipelines.images import Photo
 
+BLOCKS_PER_ACTOR, IMAGES_PER_BLOCK = 8, 16
+
 Restore: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """Pixels (H, W, C) to restored pixels of the same type."""
 
@@ -102,7 +104,9 @@ def restoration_stream(
     # With blocks of a byte a receipt leaves its actor as soon as its image is written.
     with streaming(target_max_block_size=1):
         # One image a block: a pool of actors takes the next as soon as it is free.
-        stream = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        # Few images a block, so that a pool shares them evenly; not one where there are many.
+        num_blocks = min(len(items), max(BLOCKS_PER_ACTOR * actors, len(items) // IMAGES_PER_BLOCK))
+        stream = ray.data.from_items(items, override_num_blocks=num_blocks).map(
             RestoreActor,
             fn_constructor_args=(stage,),
             compute=ActorPoolStrategy(size=min(actors, len(items))),
