@@ -35,8 +35,11 @@ def main(command: list[str]) -> int:
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{host}:{port}",
         "LAFORMER_STORE": f"s3://{BUCKET}",
     }
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE", "RAY_ADDRESS"):
+        os.environ.pop(name, None)  # they would lead to another store or another machine
     os.environ.update(environment)
     try:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
@@ -45,6 +48,8 @@ def main(command: list[str]) -> int:
             # Models would outlive the bucket that holds them.
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(scratch) / 'mlflow.db'}"
             return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
     finally:
         server.stop()
         print("S3 server stopped")

@@ -88,7 +88,7 @@ def parse_train(rest: list[str]) -> config.TrainJob:
     """
     if rest[:1] == ["--job"] and len(rest) > 1:
         path = Path(rest[1])
-        if not path.exists():
+        if not path.is_file():
             raise JobError(f"no job file {path}; a run keeps its own as job.json")
         default, label, rest = recipes.from_json(path.read_text()), f"--job {path}", rest[2:]
     elif rest and not rest[0].startswith("-"):

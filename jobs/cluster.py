@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from jobs.errors import JobError
+from pipelines.restoration import Pool
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -37,20 +38,52 @@ class Cluster:
     """GPUs of the cluster."""
     is_local: bool
     """Whether it was started for this job, on this machine."""
+    num_nodes: int = 1
+    """Hosts that are alive."""
 
-    def num_workers(self, wanted: int | None) -> int:
+    def num_workers(self, wanted: int | None, global_batch: int) -> int:
         """Return the number of training workers: one per GPU, or two where there is none.
 
-        Raises JobError when more are asked for than there are GPUs.
+        It divides the global batch, and leaves the stream that feeds them a core. Raises JobError
+        when what is asked for does not.
         """
+        device = "GPUs" if self.num_gpus else "CPUs"
+        most = self.num_gpus or (self.num_cpus if self.is_local else self.num_cpus - 1)
         if wanted is None:
-            return self.num_gpus or min(2, self.num_cpus)
-        if self.num_gpus and wanted > self.num_gpus:
+            most = max(1, self.num_gpus or min(2, most))
+            return max(n for n in range(1, most + 1) if global_batch % n == 0)
+        if wanted > most:
             raise JobError(
-                f"workers {wanted} exceed the {self.num_gpus} GPUs of the cluster; "
-                f"use at most {self.num_gpus}"
+                f"workers {wanted} are more than the {most} {device} they may take; "
+                f"use at most {most}"
+            )
+        if global_batch % wanted:
+            raise JobError(
+                f"global batch {global_batch} does not divide among {wanted} workers; "
+                f"use a multiple of {wanted}"
             )
         return wanted
+
+    def require_shared(self, *uris: str) -> None:
+        """Raise JobError for a place on one host's disk when there are several hosts.
+
+        LAFORMER_SHARED_DISK=1 says that every host sees the same disk.
+        """
+        if self.num_nodes == 1 or os.environ.get("LAFORMER_SHARED_DISK") == "1":
+            return
+        for uri in uris:
+            if uri.startswith("sqlite") or not ("://" in uri and not uri.startswith("file://")):
+                raise JobError(
+                    f"{uri} is on the disk of one host but the cluster has {self.num_nodes}; use a "
+                    "bucket, and an MLflow server, or set LAFORMER_SHARED_DISK=1 if all hosts "
+                    "see the same disk"
+                )
+
+    def pool(self, wanted: int | None = None, most: int | None = None) -> Pool:
+        """Return the actors of a stream: one per GPU, or one per two cores where there is none."""
+        actors = wanted or self.num_gpus or max(1, self.num_cpus // 2)
+        actors = min(actors, most or actors)
+        return Pool(actors=actors, gpus_per_actor=min(1.0, self.num_gpus / actors))
 
     def threads(self, num_workers: int) -> int:
         """Return the torch threads of one of several workers on a machine without GPU."""
@@ -70,7 +103,7 @@ def connected() -> Iterator[Cluster]:
     if address:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise JobError(
                 f"no Ray cluster answers at RAY_ADDRESS {address}; "
                 "start one, or unset it to use this machine"
@@ -119,6 +152,10 @@ def hushed() -> Iterator[None]:
 
 def _describe() -> Cluster:
     found = ray.cluster_resources()
-    is_local = "RAY_ADDRESS" not in os.environ
-    num_cpus = (os.cpu_count() or 1) if is_local else int(found.get("CPU", 1))
-    return Cluster(num_cpus=num_cpus, num_gpus=int(found.get("GPU", 0)), is_local=is_local)
+    is_local = not os.environ.get("RAY_ADDRESS")
+    return Cluster(
+        num_cpus=(os.cpu_count() or 1) if is_local else int(found.get("CPU", 1)),
+        num_gpus=int(found.get("GPU", 0)),
+        is_local=is_local,
+        num_nodes=sum(node["Alive"] for node in ray.nodes()),
+    )

@@ -100,4 +100,11 @@ class DemoJob:
     holdout: float = 0.3
     """Fraction of the photos that training never sees."""
     page: str | None = None
-    """Where to write the HTML page; $LAFORMER_STORE/demo.html when not given."""
+    """Where to write the HTML page; $LAFORMER_STORE/demo/demo.html when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a later part would refuse."""
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps {self.steps} is less than 1; use at least 1")
+        if not 0 < self.holdout < 1:
+            raise ValueError(f"holdout {self.holdout} is outside (0, 1); use for example 0.3")

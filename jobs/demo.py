@@ -8,6 +8,8 @@ if __name__ == "__main__":
     sys.exit(cli.main(["demo", *sys.argv[1:]]))
 
 import dataclasses
+import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,9 @@ from jobs.errors import JobError
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker
 from laformer import metrics
 from pipelines import images, storage
-from pipelines.benchmarks import ProtocolNoise
 from pipelines.images import Photo
 from pipelines.manifest import Manifest
-from pipelines.tasks import TASKS
+from pipelines.tasks import find
 
 PHOTOS = (
     "astronaut.png",
@@ -69,17 +70,26 @@ def run(job: DemoJob) -> Path:
         say("4/5 promote: candidate to champion, if it holds the gate")
         say(promoted(name))
         say("5/5 restore: a folder of noisy photos with the champion")
-        shown = noisy_folder(catalogue, storage.join(folder, "noisy"), recipe.task)
+        album = storage.join(folder, str(training.name))
+        shown = degraded_folder(catalogue, storage.join(album, "degraded"), recipe.task)
         restored = restore.run(
             RestoreJob(
-                source=storage.join(folder, "noisy"),
-                target=storage.join(folder, "restored"),
+                source=storage.join(album, "degraded"),
+                target=storage.join(album, "restored"),
                 model=f"{name}@{CHAMPION}",
             )
         )
-    pairs = [pair(catalogue, folder, key) for key in shown]
+    pairs = [pair(catalogue, album, key) for key in shown]
     seconds = time.perf_counter() - started
-    page = build_page(pairs, scores, trained, commands(photos, training, name), f"{seconds:.0f} s")
+    facts = (
+        ("photos restored by", restored.model),
+        ("trained and scored", str(trained.version)),
+        ("task", trained.version.tags["task"]),
+        ("step", trained.version.tags["step"]),
+        ("code", trained.version.tags["git_revision"][:12]),
+        ("whole demo", f"{seconds:.0f} s"),
+    )
+    page = build_page(pairs, scores, trained, facts, commands(photos, job, training, name))
     path = Path(job.page or (Path("runs" if storage.is_remote(folder) else folder) / "demo.html"))
     storage.put(str(path), report.render(page).encode())
     say(f"done in {seconds:.0f} s with {restored.model}; open {path.resolve()}")
@@ -97,8 +107,14 @@ def bundled(folder: str) -> str:
         ) from error
     source, target = Path(skimage.data.__file__).parent, storage.join(folder, "photos")
     for name in PHOTOS:
-        storage.put(storage.join(target, name), (source / name).read_bytes())
+        put_if_changed(storage.join(target, name), (source / name).read_bytes())
     return target
+
+
+def put_if_changed(uri: str, data: bytes) -> None:
+    """Write only what is not there yet: a photo written again counts as another photo."""
+    if not storage.exists(uri) or storage.get(uri) != data:
+        storage.put(uri, data)
 
 
 def plan_training(
@@ -127,18 +143,16 @@ def promoted(name: str) -> str:
         return f"the champion stays: {error}"
 
 
-def noisy_folder(catalogue: Manifest, folder: str, task: str) -> list[str]:
-    """Write held-out photos with noise as 8-bit PNG files, as a user would have them."""
-    noise = ProtocolNoise(sigma=TASKS[task].gate_sigma)
-    rows = catalogue.usable("held_out").slice(0, MAX_SHOWN).to_pylist()
-    keys = [f"{row['key'].rsplit('.', 1)[0]}.png" for row in rows]
-    for row, key in zip(rows, keys, strict=True):
-        clean = clean_photo(catalogue, row["key"])
-        noisy = Photo(pixels=metrics.quantise(noise(clean)), alpha=None)
-        uri, data = storage.join(folder, key), images.encode(noisy, ".png")
-        if not storage.exists(uri) or storage.get(uri) != data:  # or it would be restored again
-            storage.put(uri, data)
-    return [row["key"] for row in rows]
+def degraded_folder(catalogue: Manifest, folder: str, task: str) -> list[str]:
+    """Write held-out photos, degraded, as 8-bit PNG files, as a user would have them."""
+    degrade = find(task).gate.degrade
+    keys: list[str] = catalogue.usable("held_out")["key"].to_pylist()[:MAX_SHOWN]
+    for key in keys:
+        lq: Any = degrade(clean_photo(catalogue, key))
+        pixels = lq if lq.dtype == np.uint8 else metrics.quantise(lq)
+        data = images.encode(Photo(pixels=pixels), ".png")
+        put_if_changed(storage.join(folder, f"{key}.png"), data)
+    return keys
 
 
 def clean_photo(catalogue: Manifest, key: str) -> Any:
@@ -149,11 +163,10 @@ def clean_photo(catalogue: Manifest, key: str) -> Any:
 
 def pair(catalogue: Manifest, folder: str, key: str) -> report.Pair:
     """Read back what the batch job read and wrote, and compare both with the clean photo."""
-    name = f"{key.rsplit('.', 1)[0]}.png"
     clean = clean_photo(catalogue, key)
     noisy, restored = (
-        evaluate.eight_bit(images.decode(storage.get(storage.join(folder, side, name))).rgb)
-        for side in ("noisy", "restored")
+        evaluate.eight_bit(images.decode(storage.get(storage.join(folder, side, f"{key}.png"))).rgb)
+        for side in ("degraded", "restored")
     )
     return report.Pair(
         key=key,
@@ -176,11 +189,11 @@ def build_page(
     pairs: list[report.Pair],
     scores: list[evaluate.Score],
     trained: train.Trained,
+    facts: tuple[tuple[str, str], ...],
     shown_commands: tuple[report.Command, ...],
-    duration: str,
 ) -> report.Page:
     """Gather what the page shows."""
-    tracker, version = Tracker(), trained.version
+    tracker = Tracker()
     curves = [
         report.Curve(title=title, unit=unit, points=tuple(tracker.history(trained.run_id, metric)))
         for title, unit, metric in (
@@ -188,7 +201,7 @@ def build_page(
             ("PSNR of held-out crops", "dB", "val_psnr_db"),
         )
     ]
-    task = TASKS[version.tags["task"]]
+    task = find(trained.version.tags["task"])
     return report.Page(
         title="LAformer restores photos it never saw",
         summary=(
@@ -197,13 +210,7 @@ def build_page(
             "with the promoted model. The photos below were kept out of training; they were "
             "restored from 8-bit files. The score is of unclipped noise, as its protocol says."
         ),
-        facts=(
-            ("model", str(version)),
-            ("task", version.tags["task"]),
-            ("step", version.tags["step"]),
-            ("code", version.tags["git_revision"][:12]),
-            ("whole demo", duration),
-        ),
+        facts=facts,
         pairs=tuple(pairs),
         scores=tuple(
             report.Score(
@@ -221,38 +228,55 @@ def build_page(
     )
 
 
-def commands(photos: str, training: TrainJob, name: str) -> tuple[report.Command, ...]:
-    """Return how to run each part alone on the same photos."""
-    manifest = training.manifest
-    rows = (
+def commands(
+    photos: str, job: DemoJob, training: TrainJob, name: str
+) -> tuple[report.Command, ...]:
+    """Return how to run each part alone on the same photos, from the same working folder."""
+    manifest, holdout = str(training.manifest), str(job.holdout)
+    steps = () if job.steps is None else ("--train.steps", str(job.steps))
+    rows: tuple[tuple[str, tuple[str, ...], str], ...] = (
         (
             "Prepare",
-            f"laformer prepare {photos} --manifest {manifest}",
+            ("prepare", photos, "--manifest", manifest, "--holdout", holdout),
             "Looks at every photo once and writes the manifest; only new photos are read again.",
         ),
         (
             "Train",
-            f"laformer train demo --manifest {manifest} --name mine",
+            ("train", job.recipe, "--manifest", manifest, "--name", "mine", *steps),
             "Trains under a name of its own; the same command again resumes.",
         ),
         (
             "Evaluate",
-            f"laformer evaluate --model {name}@{CANDIDATE} --manifest {manifest}",
+            ("evaluate", "--model", f"{name}@{CANDIDATE}", "--manifest", manifest),
             "Measures the candidate on the held-out photos under its protocol.",
         ),
-        ("Promote", f"laformer promote {name}", "Makes a better candidate the champion."),
+        ("Promote", ("promote", name), "Makes a better candidate the champion."),
         (
             "Restore",
-            "laformer restore my_photos/ restored/",
+            ("restore", "my_photos/", "restored/"),
             "Restores a folder with the champion; finished photos are not done again.",
         ),
-        (
-            "Look at the runs",
-            f"mlflow ui --backend-store-uri {place.without_secret(place.tracking_uri())}",
-            "Opens the tracked runs, pictures and models in a browser.",
-        ),
     )
-    return tuple(
-        report.Command(title=title, command=command, explanation=explanation)
-        for title, command, explanation in rows
+    shown = [
+        report.Command(title=title, command=in_shell("laformer", *words), explanation=explanation)
+        for title, words, explanation in rows
+    ]
+    address = place.without_secret(place.tracking_uri())
+    shown.append(
+        report.Command(
+            title="Look at the runs",
+            command=in_shell("mlflow", "ui", "--backend-store-uri", address),
+            explanation="Opens the tracked runs, pictures and models in a browser.",
+        )
     )
+    return tuple(shown)
+
+
+def in_shell(program: str, *words: str) -> str:
+    """Return a command as one would type it: the program of this environment, its store named."""
+    path = Path(sys.executable).parent / program
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    store = os.environ.get("LAFORMER_STORE")
+    prefix = f"LAFORMER_STORE={shlex.quote(store)} " if store else ""
+    return prefix + shlex.join([str(path), *words])

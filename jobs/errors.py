@@ -3,3 +3,7 @@
 
 class JobError(Exception):
     """A job that cannot start or did not reach its end."""
+
+
+class MissingModelError(JobError):
+    """A model, version or alias that the registry answers it does not have."""

@@ -10,7 +10,6 @@ if __name__ == "__main__":
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -21,22 +20,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy
 from rich.table import Table
 
 from jobs import place
 from jobs.cluster import Cluster, connected
 from jobs.config import EvaluateJob
-from jobs.console import CONSOLE, bar
+from jobs.console import CONSOLE, bar, say
 from jobs.errors import JobError
 from jobs.restore import LoadRestorer, load
 from jobs.tracking import Tracker, Version
 from laformer import metrics
 from pipelines import images, manifest, storage
-from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol, held_out
-from pipelines.context import streaming
-from pipelines.tasks import TASKS
+from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
+from pipelines.errors import DataError
+from pipelines.restoration import actor_stream
+from pipelines.tasks import Task, find
 
 HELD_OUT = "held-out"
 
@@ -92,7 +90,9 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         rows = catalogue.usable("held_out")
         if not rows.num_rows:
             raise JobError(f"{uri} holds no photo out; run laformer prepare with --holdout 0.2")
-        found = held_out(TASKS[version.tags["task"]].gate_sigma)
+        found = task_of(version).gate
+        if catalogue.digest() != version.tags.get("manifest_sha256"):
+            say(f"note: {version} was trained on another manifest; it may have seen these photos")
         keys, root = tuple(rows["key"].to_pylist()), catalogue.root
         etags = rows["etag"].to_pylist()
     elif name in BENCHMARKS:
@@ -111,22 +111,24 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
     return Subject(found, root, keys, hashlib.sha256(lines.encode()).hexdigest())
 
 
+def task_of(version: Version) -> Task:
+    """Return what a version was trained for. Raises JobError for a model of another origin."""
+    if "task" not in version.tags:
+        raise JobError(f"{version} does not say its task; register it with laformer train")
+    return find(version.tags["task"])
+
+
 def measure(chosen: Subject, files: dict[str, bytes], cluster: Cluster) -> Score:
     """Restore every image of a benchmark on the cluster and average."""
-    actors = min(len(chosen.keys), cluster.num_gpus or max(1, cluster.num_cpus // 2))
-    gpus = min(1.0, cluster.num_gpus / actors)
+    cluster.require_shared(chosen.root)
+    pool = cluster.pool(most=len(chosen.keys))
+    loader = LoadRestorer(ray.put(files), cluster.threads(pool.actors))
     items = [{"key": key} for key in chosen.keys]
-    with (
-        streaming(target_max_block_size=1),
-        bar(f"evaluating {chosen.benchmark.name}", len(items)) as progress,
-    ):
-        stream = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            Measure,
-            fn_constructor_args=(chosen, LoadRestorer(ray.put(files), cluster.threads(actors))),
-            compute=ActorPoolStrategy(size=actors),
-            num_gpus=gpus or None,
-        )
-        rows = list(_counted(stream.iter_rows(), progress))
+    rows = []
+    with bar(f"evaluating {chosen.benchmark.name}", len(items)) as progress:
+        for row in actor_stream(items, Measure, (chosen, loader), pool):
+            rows.append(row)
+            progress.update(len(rows))
     if len(rows) != len(chosen.keys):
         raise JobError(f"{len(chosen.keys)} images but {len(rows)} scores; run again")
     rows.sort(key=lambda row: row["key"])
@@ -138,12 +140,6 @@ def measure(chosen: Subject, files: dict[str, bytes], cluster: Cluster) -> Score
         psnr_db=fmean(row["psnr_db"] for row in rows),
         rows=tuple(rows),
     )
-
-
-def _counted(rows: Iterator[dict[str, Any]], progress: Any) -> Iterator[dict[str, Any]]:
-    for done, row in enumerate(rows, start=1):
-        progress.update(done)
-        yield row
 
 
 class Measure:
@@ -160,7 +156,10 @@ class Measure:
         data = storage.get(storage.join(self.chosen.root, item["key"]))
         photo = images.decode(data)
         wanted = photo.pixels if benchmark.protocol.channel == "grey" else photo.rgb
-        gt = benchmark.prepare(eight_bit(wanted))
+        try:
+            gt = benchmark.prepare(eight_bit(wanted))
+        except ValueError as error:
+            raise DataError(f"{item['key']}: {error}") from error
         lq = benchmark.degrade(gt)
         restored = self.restore(lq)
         return {

@@ -28,7 +28,9 @@ def tracking_uri() -> str:
     """Return MLflow's address. A sqlite file needs a disk: a remote store keeps it in ./runs."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        return given
+        # Workers run in folders of their own: a relative file would be another one there.
+        relative = re.fullmatch(r"sqlite:///([^/].*)", given)
+        return f"sqlite:///{Path(relative[1]).resolve()}" if relative else given
     folder = Path("runs") if storage.is_remote(store()) else Path(store())
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"

@@ -28,7 +28,8 @@ def run(job: PrepareJob) -> Manifest:
     previous = manifest.read(uri) if storage.exists(uri) else None
     if previous is not None and previous.root != root:
         previous = None
-    with working(f"looking at the photos of {root}"), connected():
+    with working(f"looking at the photos of {root}"), connected() as cluster:
+        cluster.require_shared(root)
         catalogue = manifest.index(root, holdout=job.holdout, previous=previous)
     manifest.write(catalogue, uri)
     bad = catalogue.bad().to_pylist()

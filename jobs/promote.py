@@ -10,9 +10,8 @@ if __name__ == "__main__":
 from jobs.config import PromoteJob
 from jobs.console import say
 from jobs.errors import JobError
+from jobs.evaluate import task_of
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker, Version
-from pipelines.benchmarks import held_out
-from pipelines.tasks import TASKS
 
 
 def run(job: PromoteJob) -> Version:
@@ -27,8 +26,7 @@ def run(job: PromoteJob) -> Version:
     if champion is not None and champion.number == candidate.number:
         say(f"{candidate} is the champion already")
         return candidate
-    benchmark = held_out(TASKS[candidate.tags["task"]].gate_sigma).name
-    judge(candidate, champion, benchmark)
+    judge(candidate, champion, task_of(candidate).gate.name)
     tracker.promote(candidate)
     say(f"{candidate} is the champion of {job.name}")
     return candidate

@@ -84,22 +84,26 @@ def run(job: RestoreJob) -> Restored:
     source, target, items = listed(job)
     model, files = load(job.model)
     ledger = Ledger(target, source, model)
-    finished = {} if job.restore.overwrite else ledger.read()
-    todo = [item for item in items if finished.get(item["key"], {}).get("etag") != item["etag"]]
+    finished = {} if job.restore.overwrite else ledger.finished(items)
+    todo = [item for item in items if item["key"] not in finished]
     say(f"{model}: {len(todo)} photos to restore, {len(items) - len(todo)} finished before")
     with connected() as cluster, bar("restoring", len(todo)) as progress:
-        actors = job.restore.actors or cluster.num_gpus or max(1, cluster.num_cpus // 2)
+        cluster.require_shared(source, target)
+        pool = cluster.pool(job.restore.actors)
         stage = Stage(
             source=source,
             target=target,
-            load=LoadRestorer(ray.put(files), cluster.threads(actors)),
-            known=(ModelError,),
+            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors)),
+            known=(ModelError, MemoryError, torch.OutOfMemoryError),
         )
-        gpus = min(1.0, cluster.num_gpus / actors)
-        stream = restoration_stream(todo, stage, actors=actors, gpus_per_actor=gpus)
-        for done, receipt in enumerate(ledger.keep(stream if todo else []), start=1):
+        stream = restoration_stream(todo, stage, pool) if todo else []
+        num_bad = 0
+        for done, receipt in enumerate(ledger.keep(stream), start=1):
             finished[receipt["key"]] = receipt
             progress.update(done, receipt["key"])
+            num_bad += receipt["status"] != "restored"
+            if num_bad > job.restore.max_bad_fraction * len(items):
+                break  # the rest may be as bad; reconcile tells
     return reconcile(job, items, finished, model)
 
 
@@ -115,7 +119,8 @@ def listed(job: RestoreJob) -> tuple[str, str, list[dict[str, Any]]]:
         raise JobError(
             f"no photos in {source}; put {', '.join(images.SUFFIXES)} files there or name another"
         )
-    if target == source or target.startswith(f"{source}/"):
+    read, written = real(source), real(target)
+    if written == read or written.startswith(f"{read}/"):
         raise JobError(
             f"target {target} lies in the source {source}: restored photos would be taken for "
             "new ones, or written over; use a folder beside it"
@@ -124,23 +129,30 @@ def listed(job: RestoreJob) -> tuple[str, str, list[dict[str, Any]]]:
     folder = storage.folder_of(source, entries)
     if folder != source and target.lower().endswith(images.SUFFIXES):
         target, items[0]["target_key"] = target.rsplit("/", 1)
-    if folder == target and items[0]["key"] == items[0]["target_key"]:
+    if real(folder) == real(target) and items[0]["key"] == items[0]["target_key"]:
         raise JobError(f"{source} would be written over itself; use another target")
     return folder, target, items
+
+
+def real(uri: str) -> str:
+    """Return what a uri is in the end: links and `..` of a local path followed."""
+    return uri if storage.is_remote(uri) else str(Path(uri).resolve())
 
 
 def load(model: str | None) -> tuple[str, dict[str, bytes]]:
     """Return the name of the exact version and the files of its checkpoint, verified."""
     with tempfile.TemporaryDirectory() as scratch:
+        released = Path(scratch) / "released"
         if model and Path(model).is_dir():
-            name, folder = str(Path(model).resolve()), Path(model)
+            checkpoint.release(Path(model), released)
+            sha256 = hashlib.sha256((released / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+            name = f"{Path(model).resolve()}@{sha256[:16]}"
         else:
             tracker = Tracker()
             version = tracker.resolve(model) if model else only_champion(tracker)
-            name, folder = str(version), tracker.download(version, Path(scratch))
-        checkpoint.verify(folder)
-        files = (checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.FACTS, checkpoint.SUMS)
-        return name, {file: (folder / file).read_bytes() for file in files}
+            name = str(version)
+            checkpoint.release(tracker.download(version, Path(scratch)), released)
+        return name, {path.name: path.read_bytes() for path in released.iterdir()}
 
 
 def only_champion(tracker: Tracker) -> Version:
@@ -171,8 +183,25 @@ class Ledger:
         job = hashlib.sha256(f"{self.source}\0{self.model}".encode()).hexdigest()[:16]
         return storage.join(self.target, RECEIPTS, job)
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Return what is finished, by key; images that were bad are tried again."""
+    def finished(self, items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the receipts of what need not be done again, by key.
+
+        A photo is done again when it was bad, when it changed since, when it shall have another
+        name, or when its result is no longer there.
+        """
+        receipts = self._read()
+        if not receipts:
+            return {}
+        there = {entry.key for entry in storage.list_entries(self.target, images.SUFFIXES)}
+        return {
+            item["key"]: receipts[item["key"]]
+            for item in items
+            if item["key"] in receipts
+            and item["target_key"] in there
+            and all(receipts[item["key"]][name] == item[name] for name in ("etag", "target_key"))
+        }
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         if not storage.is_remote(self.folder) and not Path(self.folder).exists():
             return {}
         parts = storage.list_entries(self.folder, (".parquet",))
@@ -211,13 +240,7 @@ def reconcile(
     job: RestoreJob, items: list[dict[str, Any]], finished: dict[str, dict[str, Any]], model: str
 ) -> Restored:
     """Account for every listed photo. Raises JobError when too many are bad or one is missing."""
-    missing = [item["key"] for item in items if item["key"] not in finished]
-    if missing:
-        raise JobError(
-            f"{len(missing)} of {len(items)} photos have no receipt, the first is {missing[0]}; "
-            "run the same command again"
-        )
-    receipts = [finished[item["key"]] for item in items]
+    receipts = [finished[item["key"]] for item in items if item["key"] in finished]
     bad = [receipt for receipt in receipts if receipt["status"] != "restored"]
     for receipt in bad[:SHOWN_BAD]:
         say(f"  bad: {receipt['key']}: {receipt['reason']}")
@@ -226,5 +249,10 @@ def reconcile(
         raise JobError(
             f"{len(bad)} of {len(items)} photos are bad, more than --max-bad-fraction "
             f"{job.restore.max_bad_fraction}; see the reasons above"
+        )
+    if len(receipts) < len(items):
+        raise JobError(
+            f"{len(items) - len(receipts)} of {len(items)} photos have no receipt; "
+            "run the same command again"
         )
     return Restored(model, len(receipts) - len(bad), len(bad), receipts)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import mlflow
 import mlflow.artifacts
 import numpy as np
 from mlflow.entities import Metric, Param
@@ -20,12 +20,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from jobs import place
-from jobs.errors import JobError
+from jobs.errors import JobError, MissingModelError
 from pipelines import storage
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-MODEL_FOLDER = "model"
-"""Artifact folder of a run that holds the released checkpoint."""
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""Codes with which MLflow says that a name, version or alias is not there."""
+CLOSE_S = 60.0
+"""Longest wait at the end of a run for numbers that tracking has not taken yet."""
 RUN_TAG = "laformer.run"
 """Tag that ties a tracking run to the folder of its checkpoints."""
 
@@ -60,14 +62,14 @@ class Tracker:
     def client(self) -> MlflowClient:
         """Return a client; making one costs nothing, the first call opens the connection."""
         quiet()
-        mlflow.set_registry_uri(self.uri)
-        mlflow.set_tracking_uri(self.uri)
+        # Not mlflow.set_tracking_uri: it would change the environment of this process.
         return MlflowClient(self.uri, self.uri)
 
     def continue_run(self, experiment: str, run: str, params: dict[str, str]) -> str:
         """Return the id of the tracking run of a training run, made at its first start."""
         with reachable(self.uri):
             experiment_id = self._experiment(experiment)
+            run = quote(run, safe=":/ ")  # MLflow's filters have no escape for an apostrophe
             found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run}'")
             if found:
                 self.client.set_terminated(found[0].info.run_id, "RUNNING")
@@ -112,19 +114,24 @@ class Tracker:
         with reachable(self.uri):
             with contextlib.suppress(MlflowException):
                 self.client.create_registered_model(name)
-            for version in self.client.search_model_versions(f"name = '{name}'"):
-                if version.tags.get("sha256") == tags["sha256"]:
-                    return _version(version)
-            self.client.log_artifacts(run_id, str(folder), MODEL_FOLDER)
-            source = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-            made = self.client.create_model_version(name, source, run_id=run_id, tags=tags)
-            self.client.set_registered_model_alias(name, CANDIDATE, str(made.version))
-            return _version(made)
+            known = [
+                version
+                for version in self.client.search_model_versions(f"name = '{name}'")
+                if version.tags.get("sha256") == tags["sha256"]
+            ]
+            if not known:
+                # A folder of its own: a run trained anew must not change an earlier version.
+                path = f"model/{tags['sha256'][:16]}"
+                self.client.log_artifacts(run_id, str(folder), path)
+                source = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
+                known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
+            self.client.set_registered_model_alias(name, CANDIDATE, str(known[0].version))
+            return _version(known[0])
 
     def resolve(self, model: str) -> Version:
         """Return the version that name@alias or name/version means now.
 
-        Raises JobError naming what is registered when there is no such model.
+        Raises MissingModelError naming what is registered when there is no such model.
         """
         with reachable(self.uri):
             try:
@@ -133,20 +140,20 @@ class Tracker:
                 else:
                     found = self.client.get_model_version(*model.split("/", 1))
             except (MlflowException, TypeError) as error:
-                if unreachable(error):
+                if getattr(error, "error_code", ABSENT[0]) not in ABSENT:
                     raise
                 names = [m.name for m in self.client.search_registered_models()]
-                raise JobError(
+                raise MissingModelError(
                     f"no model {model!r} in {place.without_secret(self.uri)}; registered are: "
                     f"{', '.join(names) or 'none, train one with: laformer train demo'}"
                 ) from error
         return _version(found)
 
     def alias(self, name: str, alias: str) -> Version | None:
-        """Return the version behind an alias, or None."""
+        """Return the version behind an alias, or None if the registry says there is none."""
         try:
             return self.resolve(f"{name}@{alias}")
-        except JobError:
+        except MissingModelError:
             return None
 
     def champions(self) -> list[Version]:
@@ -171,7 +178,11 @@ class Tracker:
         """Fetch the checkpoint folder of a version."""
         with reachable(self.uri):
             source = self.client.get_model_version_download_uri(version.name, str(version.number))
-            return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target)))
+            return Path(
+                mlflow.artifacts.download_artifacts(
+                    source, dst_path=str(target), tracking_uri=self.uri
+                )
+            )
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -220,9 +231,11 @@ class RunRecorder:
         self.queue.put(("log_image", (self.run_id, pixels, path)))
 
     def close(self) -> None:
-        """Wait until everything is recorded."""
+        """Wait until everything is recorded, but not for a server that is away."""
         self.queue.put(None)
-        self.thread.join()
+        self.thread.join(CLOSE_S)
+        if self.thread.is_alive():
+            logging.getLogger(__name__).error("MLflow has not taken the last of the numbers")
 
     def _drain(self) -> None:
         while (item := self.queue.get()) is not None:
@@ -235,26 +248,32 @@ class RunRecorder:
 
 @contextlib.contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """Turn an unreachable server into one message."""
+    """Turn what MLflow raises into one message: it is away, refuses, or says why not."""
+    shown = place.without_secret(uri)
     try:
         yield
     except MlflowException as error:
-        if unreachable(error):
-            raise JobError(
-                f"MLflow at {place.without_secret(uri)} cannot be reached; start it or unset "
-                "MLFLOW_TRACKING_URI to use a local sqlite file"
-            ) from error
-        raise
-
-
-def unreachable(error: Exception) -> bool:
-    """Tell a server that is away from one that says no."""
-    return any(word in str(error) for word in ("Max retries", "Connection", "timed out"))
+        text = str(error).splitlines()[0]
+        if any(word in text for word in ("Max retries", "Connection", "timed out", "locked")):
+            message = (
+                f"MLflow at {shown} cannot be reached; start it or unset MLFLOW_TRACKING_URI to "
+                "use a local sqlite file"
+            )
+        elif any(word in text for word in ("401", "403", "Unauthorized", "PERMISSION_DENIED")):
+            message = (
+                f"MLflow at {shown} refuses these credentials; check MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
+        else:
+            message = f"MLflow at {shown} says: {text}; check MLFLOW_TRACKING_URI"
+        raise JobError(message) from error
 
 
 def quiet() -> None:
-    """Keep migrations of a new sqlite file and download bars out of the user's terminal."""
+    """Keep migrations and download bars out of the terminal, and waits for a dead server short."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s instead of 4 minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -35,8 +35,7 @@ from jobs.progress import BoardObserver, board, shown
 from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
 from laformer.worker import WorkerJob, train_worker
-from pipelines import storage
-from pipelines.tasks import TASKS
+from pipelines import storage, tasks
 from pipelines.training import TrainingStream, validation_stream
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -62,7 +61,7 @@ class Trained:
 def run(job: TrainJob) -> Trained:
     """Train to the last step, register the best checkpoint and call it the candidate."""
     manifest_uri = place.manifest_uri(job.manifest)
-    task = TASKS[job.task]
+    task = tasks.find(job.task)
     stream = TrainingStream.create(
         manifest_uri,
         pairs=task.pairs,
@@ -90,6 +89,7 @@ def run(job: TrainJob) -> Trained:
     failed = True
     try:
         with connected() as cluster:
+            cluster.require_shared(place.store(), manifest_uri, tracker.uri)
             result = fit(job, cluster, stream, MlflowObserver(tracker.uri, run_id), facts)
         trained = release(job, tracker, run_id, best(result))
         failed = False
@@ -116,7 +116,7 @@ def fit(
     if done is not None:
         say(f"{run_name(job)} has done its {job.train.steps} steps before")
         return done
-    num_workers = cluster.num_workers(job.workers)
+    num_workers = cluster.num_workers(job.workers, job.train.global_batch)
     with working("degrading the held-out photos"):
         validation = validation_stream(
             place.manifest_uri(job.manifest), pairs=stream.pairs, config=job.data

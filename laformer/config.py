@@ -36,6 +36,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check what the layers need; each message names the fix."""
+        if min(self.dim, self.head_dim, self.out_channels) < 1 or self.refinement < 0:
+            raise ValueError("dim, head_dim and out_channels are at least 1, refinement at least 0")
         if self.dim % self.head_dim:
             raise ValueError(
                 f"dim {self.dim} is not a multiple of head_dim {self.head_dim}; "
@@ -64,6 +66,16 @@ SIZES: dict[str, ModelConfig] = {
 
 
 Loss = Literal["charbonnier", "l1"]
+
+_COUNTS = (
+    "steps",
+    "global_batch",
+    "patch_px",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "segment_steps",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +119,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; each message names the fix."""
-        for name in ("steps", "global_batch", "patch_px", "log_every", "checkpoint_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+        if min(self.seed, self.warmup_steps, self.flat_steps) < 0:
+            raise ValueError("seed, warmup_steps and flat_steps are not negative; use at least 0")
         multiple = 2 ** (NUM_LEVELS - 1)
         if self.patch_px % multiple:
             nearest = max(multiple, round(self.patch_px / multiple) * multiple)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -144,6 +145,11 @@ def validate(model: LAformer, rows: Iterable[dict[str, Array]]) -> Iterator[Vali
     device = next(model.parameters()).device
     for row in rows:
         restored = model(to_tensor(row["lq"], device))[0].permute(1, 2, 0).cpu().numpy()
+        if not np.isfinite(restored).all():
+            raise TrainingError(
+                f"the network restores {row['key']} to values that are no numbers; "
+                "lower lr or clip_norm and start again under a new name"
+            )
         gt = metrics.quantise(to_tensor(row["gt"])[0].permute(1, 2, 0).numpy())
         lq = metrics.quantise(to_tensor(row["lq"])[0].permute(1, 2, 0).numpy())
         quantised = metrics.quantise(restored)

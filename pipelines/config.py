@@ -35,7 +35,9 @@ class RestoreConfig:
     """The job fails when more than this fraction of the images cannot be restored."""
 
     def __post_init__(self) -> None:
-        """Refuse fractions that are none."""
+        """Refuse no actors and fractions that are none."""
+        if self.actors is not None and self.actors < 1:
+            raise ValueError(f"actors {self.actors} is less than 1; use at least 1")
         if not 0 <= self.max_bad_fraction <= 1:
             raise ValueError(
                 f"max_bad_fraction {self.max_bad_fraction} is outside [0, 1]; use for example 0.05"

@@ -1,7 +1,8 @@
 """The manifest: one row per image of a folder or bucket, good or bad, as a Parquet table.
 
 An image that cannot be decoded is a row with its reason, never a crash. Images are kept out of
-training by a hash of their key, so that a photo never changes sides when others are added.
+training by a hash of their key: a photo keeps its side when others are added, as long as the
+fraction stays and neither side would be empty.
 """
 
 import hashlib

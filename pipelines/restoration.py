@@ -7,7 +7,7 @@ driver is a receipt. A bad image is a receipt with its reason, never a crash.
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import cv2
@@ -17,10 +17,10 @@ from ray.data import ActorPoolStrategy
 
 from pipelines import images, storage
 from pipelines.context import streaming
-from pipelines.errors import DataError
+from pipelines.errors import ImageError, OutageError, StorageError
 from pipelines.images import Photo
 
-BLOCKS_PER_ACTOR, IMAGES_PER_BLOCK = 8, 16
+BLOCKS_PER_ACTOR, ITEMS_PER_BLOCK = 8, 64
 
 Restore: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """Pixels (H, W, C) to restored pixels of the same type."""
@@ -31,7 +31,9 @@ class Receipt:
     """What became of one image."""
 
     key: str
-    """Below the source, and below the target."""
+    """Below the source."""
+    target_key: str
+    """Below the target."""
     status: str
     """"restored" or "bad"."""
     reason: str = ""
@@ -69,47 +71,69 @@ class RestoreActor:
         cv2.setNumThreads(0)
         self.stage = stage
         self.restore = stage.load()
-        self.expected: tuple[type[Exception], ...] = (DataError, *stage.known)
+        self.expected: tuple[type[Exception], ...] = (ImageError, *stage.known)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the receipt of one listed image."""
-        started = time.perf_counter()
-        key, etag = str(entry["key"]), str(entry["etag"])
-        try:
-            receipt = self._restore(key, str(entry["target_key"]), etag)
-        except self.expected as error:
-            receipt = Receipt(key=key, status="bad", reason=str(error), etag=etag)
-        return asdict(receipt) | {"seconds": time.perf_counter() - started}
+        """Return the receipt of one listed image.
 
-    def _restore(self, key: str, target_key: str, etag: str) -> Receipt:
-        photo = images.decode(storage.get(storage.join(self.stage.source, key)))
-        restored = Photo(pixels=self.restore(photo.pixels), alpha=photo.alpha)
-        data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
-        storage.put(storage.join(self.stage.target, target_key), data)
-        height, width = photo.pixels.shape[:2]
-        return Receipt(
-            key=key,
-            status="restored",
-            height=height,
-            width=width,
-            sha256=hashlib.sha256(data).hexdigest(),
-            etag=etag,
+        Raises StorageError when the source is away or the target cannot be written: neither says
+        anything about the image.
+        """
+        started = time.perf_counter()
+        key, target_key = str(entry["key"]), str(entry["target_key"])
+        receipt = Receipt(key=key, target_key=target_key, etag=str(entry["etag"]), status="bad")
+        try:
+            photo = images.decode(self._read(key))
+            restored = Photo(pixels=self.restore(photo.pixels), alpha=photo.alpha)
+            data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
+        except self.expected as error:
+            receipt = replace(receipt, reason=str(error) or type(error).__name__)
+        else:
+            storage.put(storage.join(self.stage.target, target_key), data)
+            height, width = photo.pixels.shape[:2]
+            sha256 = hashlib.sha256(data).hexdigest()
+            receipt = replace(receipt, status="restored", height=height, width=width, sha256=sha256)
+        return asdict(replace(receipt, seconds=time.perf_counter() - started))
+
+    def _read(self, key: str) -> bytes:
+        """Return the bytes; what is not there or not ours to read is a bad image."""
+        try:
+            return storage.get(storage.join(self.stage.source, key))
+        except OutageError:
+            raise
+        except StorageError as error:
+            raise ImageError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The actors of a stream."""
+
+    actors: int
+    """How many."""
+    gpus_per_actor: float = 0.0
+    """Share of a GPU that each holds."""
+
+
+def actor_stream(
+    items: list[dict[str, Any]], actor: type, arguments: tuple[Any, ...], pool: Pool
+) -> Iterator[dict[str, Any]]:
+    """Yield what `actor(*arguments)` makes of each item, as each is finished, in any order."""
+    # Few items a block, so that the pool shares them evenly; not one where there are many.
+    most = max(BLOCKS_PER_ACTOR * pool.actors, len(items) // ITEMS_PER_BLOCK)
+    # With output blocks of a byte a row leaves its actor as soon as it is made.
+    with streaming(target_max_block_size=1):
+        stream = ray.data.from_items(items, override_num_blocks=min(len(items), most)).map(
+            actor,
+            fn_constructor_args=arguments,
+            compute=ActorPoolStrategy(size=min(pool.actors, len(items))),
+            num_gpus=pool.gpus_per_actor or None,
         )
+        yield from stream.iter_rows()
 
 
 def restoration_stream(
-    items: list[dict[str, Any]], stage: Stage, *, actors: int, gpus_per_actor: float
+    items: list[dict[str, Any]], stage: Stage, pool: Pool
 ) -> Iterator[dict[str, Any]]:
     """Yield a receipt per item {key, target_key, etag} as images are finished, in any order."""
-    # With blocks of a byte a receipt leaves its actor as soon as its image is written.
-    with streaming(target_max_block_size=1):
-        # One image a block: a pool of actors takes the next as soon as it is free.
-        # Few images a block, so that a pool shares them evenly; not one where there are many.
-        num_blocks = min(len(items), max(BLOCKS_PER_ACTOR * actors, len(items) // IMAGES_PER_BLOCK))
-        stream = ray.data.from_items(items, override_num_blocks=num_blocks).map(
-            RestoreActor,
-            fn_constructor_args=(stage,),
-            compute=ActorPoolStrategy(size=min(actors, len(items))),
-            num_gpus=gpus_per_actor or None,
-        )
-        yield from stream.iter_rows()
+    yield from actor_stream(items, RestoreActor, (stage,), pool)

@@ -385,7 +385,8 @@ def _delete(uri: str) -> None:
 
 def _is_wanted(endings: tuple[str, ...], key: str) -> bool:
     hidden = any(part.startswith(".") for part in key.split("/"))
-    return key.lower().endswith(endings) and not key.endswith("/") and not hidden
+    # Some clients leave an empty object in the place of a folder: no file, whatever the suffix.
+    return bool(key) and key.lower().endswith(endings) and not key.endswith("/") and not hidden
 
 
 def _list_local(root: Path, wanted: _Filter) -> Iterator[Entry]:

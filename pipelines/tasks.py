@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from pipelines.benchmarks import Benchmark, held_out
 from pipelines.degradations import GaussianNoise
+from pipelines.errors import DataError
 from pipelines.pairs import Synthesised
 
 
@@ -14,25 +16,26 @@ class Task:
     """What a person would call it."""
     pairs: Synthesised
     """How training pairs come about."""
-    benchmarks: tuple[str, ...]
-    """Names in `BENCHMARKS` whose data a user may have."""
-    gate_sigma: int
-    """Noise level, in 8-bit levels, of the held-out benchmark that guards promotion."""
+    gate: Benchmark
+    """How a user's held-out photos judge a model before it is promoted."""
 
-
-_DENOISE = ("cbsd68-sigma25", "kodak24-sigma25")
 
 TASKS: dict[str, Task] = {
     "denoise-gaussian": Task(
         title="blind Gaussian colour denoising, sigma 0 to 50",
         pairs=Synthesised(GaussianNoise(sigma=(0, 50))),
-        benchmarks=_DENOISE,
-        gate_sigma=25,
+        gate=held_out(25),
     ),
     "denoise-gaussian-25": Task(
         title="Gaussian colour denoising at sigma 25",
         pairs=Synthesised(GaussianNoise(sigma=(25, 25))),
-        benchmarks=_DENOISE,
-        gate_sigma=25,
+        gate=held_out(25),
     ),
 }
+
+
+def find(name: str) -> Task:
+    """Return a task. Raises DataError naming what exists."""
+    if name not in TASKS:
+        raise DataError(f"unknown task {name!r}; use one of: {', '.join(TASKS)}")
+    return TASKS[name]

@@ -152,10 +152,17 @@ class CropReader:
             return error
 
     def _bytes(self, image: int) -> bytes:
-        root, keys = training_keys(
+        root, rows = training_rows(
             self.stream.manifest_uri, self.stream.manifest_digest, self.stream.patch_px
         )
-        return storage.get(storage.join(root, keys[image]))
+        key, num_bytes = rows[image]
+        data = storage.get(storage.join(root, key))
+        if len(data) != num_bytes:
+            raise StorageError(
+                f"{key} has {len(data)} bytes instead of {num_bytes}: it changed after "
+                "laformer prepare; prepare again and start a new run"
+            )
+        return data
 
     def _decode(self, visit: int, data: bytes | StorageError) -> tuple[Pixels, int]:
         """Return the image and how many had to be skipped: a run never loses a row."""
@@ -167,7 +174,7 @@ class CropReader:
                     data = self._bytes((first + attempt) % self.stream.plan.num_images)
                 if isinstance(data, StorageError):
                     raise data
-                return self._widen(images.decode(data).rgb), attempt
+                return self._usable(images.decode(data).rgb), attempt
             except OutageError:
                 raise
             except (ImageError, StorageError) as error:
@@ -177,23 +184,30 @@ class CropReader:
             "run laformer prepare again to find them"
         )
 
-    def _widen(self, image: Pixels) -> Pixels:
-        """Bring an 8-bit image into a 16-bit stream exactly: 255 becomes 65535."""
+    def _usable(self, image: Pixels) -> Pixels:
+        """Refuse an image that shrank; bring 8 bits into a 16-bit stream: 255 becomes 65535."""
+        if min(image.shape[:2]) < self.stream.patch_px:
+            raise ImageError("smaller than it was when laformer prepare saw it")
         if image.dtype == np.uint8 and self.stream.bits == 16:
             return image.astype(np.uint16) * np.uint16(257)
         return image
 
 
 @lru_cache(maxsize=4)
-def training_keys(manifest_uri: str, digest: str, min_px: int) -> tuple[str, tuple[str, ...]]:
-    """Return root and keys of the plan's images, once per process."""
+def training_rows(
+    manifest_uri: str, digest: str, min_px: int
+) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Return root, keys and byte counts of the plan's images, once per process."""
     catalogue = manifest.read(manifest_uri)
     if catalogue.digest() != digest:
         raise ManifestError(
             f"{manifest_uri} changed while a run was using it; "
             "give new photos a manifest of their own and start a new run"
         )
-    return catalogue.root, tuple(catalogue.usable("train", min_px=min_px)["key"].to_pylist())
+    rows = catalogue.usable("train", min_px=min_px)
+    return catalogue.root, tuple(
+        zip(rows["key"].to_pylist(), rows["num_bytes"].to_pylist(), strict=True)
+    )
 
 
 def read_ahead(fetch: Callable[[T], R], items: list[T]) -> Iterator[R]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli, demo
+from jobs.config import DemoJob
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,10 +55,15 @@ def test_links_within_the_repository_lead_somewhere(page):
 
 def test_commands_of_the_page_are_understood(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
+    monkeypatch.setenv("LAFORMER_STORE", "my store")
     job = cli.parse(["train", "demo", "--manifest", "runs/demo/manifest.parquet"])
-    for command in demo.commands("runs/demo/photos", job, "laformer-denoise-gaussian-25"):
-        words = shlex.split(command.command)
-        if words[0] == "laformer":
-            cli.parse(words[1:])
+    found = demo.commands("a folder/photos", DemoJob(steps=300), job, "laformer-x")
+    for command in found:
+        store, program, *words = shlex.split(command.command)
+        assert store == "LAFORMER_STORE=my store"
+        if program.endswith("/laformer"):
+            cli.parse(words)
         else:
-            assert words[:2] == ["mlflow", "ui"]
+            assert program.endswith("/mlflow")
+            assert words[0] == "ui"
+    assert len(found) == 6

@@ -30,7 +30,7 @@ def test_every_verb_runs_and_one_page_comes_out(cluster, tmp_path, monkeypatch):
     assert "held-out-sigma25" in html
     assert "gaussian-colour" in html
     assert "<b>" not in html
-    assert "laformer restore my_photos/ restored/" in html
+    assert "restore my_photos/ restored/" in html
     champion = Tracker().resolve(f"laformer-denoise-gaussian-25@{CHAMPION}")
     assert str(champion) in html
     assert champion.tags["step"] == "30"

@@ -152,6 +152,10 @@ def test_a_folder_is_restored_once_and_accounted_for(promoted, store):
     with pytest.raises(JobError, match="more than --max-bad-fraction 0"):
         restore.run(dataclasses.replace(job, restore=RestoreConfig(max_bad_fraction=0)))
 
+    storage.delete(f"{target}/wide.png")  # what is no longer there is done again
+    restore.run(job)
+    assert images.decode(storage.get(f"{target}/wide.png")).pixels.dtype == np.uint16
+
 
 def receipts(folder):
     """Return every receipt that was ever written for a job."""
@@ -165,14 +169,29 @@ def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
     (tmp_path / "in.png").write_bytes(data)
     restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o" / "x.tif")))
     assert images.decode((tmp_path / "o" / "x.tif").read_bytes()).pixels.shape == (40, 52, 3)
+    restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o" / "y.png")))
+    assert images.decode((tmp_path / "o" / "y.png").read_bytes()).pixels.shape == (40, 52, 3)
+
+
+def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):
+    folder = tmp_path / "step"
+    folder.mkdir()
+    saved = f"{store}/train/way/step_00000012"
+    for entry in storage.list_entries(saved, ("",)):
+        (folder / entry.key).write_bytes(storage.get(f"{saved}/{entry.key}"))
+    (tmp_path / "in.png").write_bytes(images.encode(Photo(pixels=photo(1)), ".png"))
+    source, target = str(tmp_path / "in.png"), str(tmp_path / "o")
+    assert (
+        restore.run(RestoreJob(source=source, target=target, model=str(folder))).num_restored == 1
+    )
 
 
 def test_a_checkpoint_folder_restores_without_a_registry(promoted, tmp_path, monkeypatch):
     folder = Tracker().download(promoted, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     name, files = restore.load(str(folder))
-    assert name == str(folder)
-    assert checkpoint.WEIGHTS in files
+    assert name.startswith(f"{folder}@")
+    assert set(files) == {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.FACTS, checkpoint.SUMS}
 
 
 @pytest.mark.parametrize(

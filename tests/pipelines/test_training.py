@@ -34,8 +34,9 @@ def write_photos(folder, photos):
     """Write photos by name and a manifest of them without Ray; return the manifest's uri."""
     rows = []
     for name, pixels in sorted(photos.items()):
-        (folder / name).write_bytes(images.encode(Photo(pixels=pixels), ".png"))
-        rows.append(row(name, pixels))
+        data = images.encode(Photo(pixels=pixels), ".png")
+        (folder / name).write_bytes(data)
+        rows.append(row(name, pixels) | {"num_bytes": len(data)})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     manifest.write(Manifest(root=str(folder), table=table), str(folder / "m.parquet"))
     return str(folder / "m.parquet")
@@ -129,6 +130,15 @@ def test_a_photo_that_broke_is_replaced_and_counted(uri, tmp_path):
     assert np.array_equal(broken["gt"][~hit], whole["gt"][~hit])
     again = CropReader(made).read(Span(0, 12, 0, 4))
     assert np.array_equal(broken["gt"], again["gt"])
+
+
+def test_a_photo_that_changed_after_prepare_is_replaced_and_counted(uri, tmp_path):
+    made = stream(uri)
+    data = images.encode(Photo(pixels=photo(99, size=(8, 8))), ".png")
+    (tmp_path / "2.png").write_bytes(data)
+    block = CropReader(made).read(Span(0, 12, 0, 4))
+    hit = np.array([made.plan.locate(int(n)).image == 2 for n in block["sample_id"]])
+    assert np.array_equal(block["replaced"] > 0, hit)
 
 
 def test_a_stream_without_any_photo_left_stops_with_the_reason(uri, tmp_path):
