@@ -214,6 +214,7 @@ class RunRecorder:
 
     def __init__(self, uri: str, run_id: str) -> None:
         self.run_id = run_id
+        self.lost = 0
         self.client = Tracker(uri).client
         self.queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
         self.thread = threading.Thread(target=self._drain, name="tracking", daemon=True)
@@ -243,6 +244,7 @@ class RunRecorder:
             try:
                 getattr(self.client, verb)(*arguments)
             except Exception:  # tracking may be away; training goes on without its numbers
+                self.lost += 1
                 logging.getLogger(__name__).exception("MLflow did not take %s", verb)
 
 
