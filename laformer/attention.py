@@ -5,12 +5,13 @@ Enhanced Linear Attention", arXiv 2505.16157. The paper's: linear attention whos
 lightweight depthwise convolution restores, channel attention beside it without softmax, and a
 convolutional gated feed-forward network. Ours: every size, kernel and feature map named here.
 
-Both attentions look at the whole image only through small sums. Each says so in two functions:
-*summarise* turns any part of the image into its sums, and *attend* or *scale* applies the
-sums of the whole image to any part. Parts add up exactly, so an image may be split.
+Both attentions look at the whole image only through small sums, and every convolution reaches a
+few rows. So each sublayer is a `Branch`: it can *summarise* any part of an image and, given the
+added sums, *transform* any part (laformer/stripes.py). `forward` does both at once, from the same
+small functions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,6 +25,21 @@ EPS = 1e-6
 def feature_map(x: Tensor, phi: Phi) -> Tensor:
     """Return the elementwise non-negative phi(x) that stands in for the softmax kernel."""
     return F.elu(x) + 1 if phi == "elu" else F.relu(x)
+
+
+def inner(part: Tensor, halo: int) -> Tensor:
+    """Return part (B, C, H, W) without its first and last `halo` rows."""
+    return part[:, :, halo : part.shape[2] - halo]
+
+
+def convolve(conv: nn.Conv2d, part: Tensor, halo: int) -> Tensor:
+    """Convolve a part that brings `halo` rows of its neighbours, zeros where there are none.
+
+    Return the rows of the part alone. A whole image brings none and is padded; a part brings as
+    many as the kernel reaches.
+    """
+    reach = conv.kernel_size[0] // 2
+    return F.conv2d(part, conv.weight, padding=(reach - halo, reach), groups=conv.groups)
 
 
 class KeyValueSums(NamedTuple):
@@ -40,6 +56,50 @@ class KeyValueSums(NamedTuple):
     def add(self, other: "KeyValueSums") -> "KeyValueSums":
         """Return the sums of both parts together."""
         return KeyValueSums(self.kv + other.kv, self.k + other.k, self.num + other.num)
+
+
+class ChannelSums(NamedTuple):
+    """What channel attention needs to know of an image.
+
+    `total` is the sum over its `num` pixels (B, C, 1, 1), float32 or wider. Sums of disjoint
+    parts add up to the sums of the whole.
+    """
+
+    total: Tensor
+    num: int
+
+    def add(self, other: "ChannelSums") -> "ChannelSums":
+        """Return the sums of both parts together."""
+        return ChannelSums(self.total + other.total, self.num + other.num)
+
+
+class Sums(Protocol):
+    """What a branch needs to know of an image."""
+
+    def add(self, other: Self) -> Self:
+        """Return the sums of both parts together."""
+
+
+class Branch(Protocol):
+    """What the three sublayers share: whole image in, or part by part.
+
+    A part is (B, C, H + 2 * halo, W): its rows and `halo` rows of its neighbours on both sides,
+    zeros beyond the border of the image. All projections are without bias, so zeros stay zeros
+    up to the convolution that pads with them.
+    """
+
+    @property
+    def halo(self) -> int:
+        """Rows that a part needs of its neighbours."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map a whole image (B, C, H, W) to the same shape."""
+
+    def summarise(self, part: Tensor) -> Sums | None:
+        """Return what the part adds to the sums; None when the branch has no global part."""
+
+    def transform(self, part: Tensor, sums: Any, /) -> Tensor:
+        """Map the part's own rows, given the branch's sums over the whole image."""
 
 
 def summarise(k: Tensor, v: Tensor) -> KeyValueSums:
@@ -82,14 +142,38 @@ class RELA(nn.Module):
         )
         self.project = nn.Conv2d(dim, dim, 1, bias=False)
 
+    @property
+    def halo(self) -> int:
+        """Rows that a part needs of its neighbours."""
+        return 0 if self.local is None else self.local.kernel_size[0] // 2
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         q, k, v = self.qkv(x).chunk(3, dim=1)
-        sums = summarise(feature_map(self._tokens(k), self.phi), self._tokens(v))
+        return self._mix(q, v, self._sums(k, v), halo=0)
+
+    def summarise(self, part: Tensor) -> KeyValueSums:
+        """Return the sums over the part's own rows; queries are not needed."""
+        w_k, w_v = self.qkv.weight.chunk(3)[1:]
+        rows = inner(part, self.halo)
+        return self._sums(F.conv2d(rows, w_k), F.conv2d(rows, w_v))
+
+    def transform(self, part: Tensor, sums: KeyValueSums) -> Tensor:
+        """Map the part's own rows, given the sums of the whole image; keys are not needed."""
+        w_q, _, w_v = self.qkv.weight.chunk(3)
+        q = F.conv2d(inner(part, self.halo), w_q)
+        return self._mix(q, F.conv2d(part, w_v), sums, halo=self.halo)
+
+    def _sums(self, k: Tensor, v: Tensor) -> KeyValueSums:
+        return summarise(feature_map(self._tokens(k), self.phi), self._tokens(v))
+
+    def _mix(self, q: Tensor, v: Tensor, sums: KeyValueSums, *, halo: int) -> Tensor:
         tokens = attend(feature_map(self._tokens(q), self.phi), sums)
-        batch, dim, height, width = x.shape
+        batch, dim, height, width = q.shape
         out = tokens.transpose(1, 2).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
-        mixed: Tensor = self.project(out if self.local is None else out + self.local(v))
+        if self.local is not None:
+            out = out + convolve(self.local, v, halo)
+        mixed: Tensor = self.project(out)
         return mixed
 
     def _tokens(self, x: Tensor) -> Tensor:
@@ -103,6 +187,9 @@ class RELA(nn.Module):
 class ChannelAttention(nn.Module):
     """Channel attention without softmax: a depthwise feature scaled by its gated global mean."""
 
+    halo = 1
+    """Rows that a part needs of its neighbours."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.embed = nn.Conv2d(dim, dim, 1, bias=False)
@@ -112,17 +199,36 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        x = F.gelu(self.local(self.embed(x)))
-        return self.scale(x, x.mean(dim=(2, 3), keepdim=True))
+        features = self._features(x, halo=0)
+        return self._scale(features, self._sums(features))
 
-    def scale(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Scale x by the gate of the image's channel means (B, C, 1, 1)."""
-        scaled: Tensor = self.project(x * torch.sigmoid(self.gate(mean)))
+    def summarise(self, part: Tensor) -> ChannelSums:
+        """Return the sums over the part's own rows."""
+        return self._sums(self._features(part, halo=self.halo))
+
+    def transform(self, part: Tensor, sums: ChannelSums) -> Tensor:
+        """Map the part's own rows, given the sums of the whole image."""
+        return self._scale(self._features(part, halo=self.halo), sums)
+
+    def _features(self, x: Tensor, *, halo: int) -> Tensor:
+        return F.gelu(convolve(self.local, self.embed(x), halo))
+
+    def _sums(self, features: Tensor) -> ChannelSums:
+        wide = torch.promote_types(features.dtype, torch.float32)
+        num = features.shape[2] * features.shape[3]
+        return ChannelSums(features.sum(dim=(2, 3), keepdim=True, dtype=wide), num)
+
+    def _scale(self, features: Tensor, sums: ChannelSums) -> Tensor:
+        mean = (sums.total / sums.num).to(features.dtype)
+        scaled: Tensor = self.project(features * torch.sigmoid(self.gate(mean)))
         return scaled
 
 
 class FeedForward(nn.Module):
     """The gated depthwise feed-forward network: local fitting. 1x1, DW3x3, GELU(a) * b, 1x1."""
+
+    halo = 1
+    """Rows that a part needs of its neighbours."""
 
     def __init__(self, dim: int, *, expansion: float) -> None:
         super().__init__()
@@ -133,7 +239,17 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        a, b = self.local(self.embed(x)).chunk(2, dim=1)
+        return self._fit(x, halo=0)
+
+    def summarise(self, part: Tensor) -> None:
+        """Nothing here is global."""
+
+    def transform(self, part: Tensor, _: None = None) -> Tensor:
+        """Map the part's own rows."""
+        return self._fit(part, halo=self.halo)
+
+    def _fit(self, x: Tensor, *, halo: int) -> Tensor:
+        a, b = convolve(self.local, self.embed(x), halo).chunk(2, dim=1)
         fitted: Tensor = self.project(F.gelu(a) * b)
         return fitted
 

@@ -9,15 +9,25 @@ perception, a convolutional gated feed-forward network for local fitting. The U,
 way the two attentions share a block are ours (laformer/config.py).
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from laformer.attention import RELA, ChannelAttention, FeedForward, LayerNorm
+from laformer.attention import RELA, Branch, ChannelAttention, FeedForward, LayerNorm
 from laformer.config import NUM_LEVELS, ModelConfig
 
 MULTIPLE = 2 ** (NUM_LEVELS - 1)
 """The U halves height and width this often: inputs are padded to a multiple and cropped back."""
+
+
+class Step(NamedTuple):
+    """One residual step of a block: x += the sum of branch(norm(x)) over its branches."""
+
+    norm: nn.Module
+    branches: Sequence[Branch]
 
 
 class Block(nn.Module):
@@ -48,17 +58,21 @@ class Block(nn.Module):
             if branch is not None:
                 nn.init.zeros_(branch.project.weight)
 
+    def steps(self) -> list[Step]:
+        """Return the residual steps in order."""
+        branches = [branch for branch in (self.rela, self.channel) if branch is not None]
+        shared = len(self.norms) < len(branches)
+        groups = [branches] if shared else [[branch] for branch in branches]
+        attention = [Step(norm, group) for norm, group in zip(self.norms, groups, strict=True)]
+        return [*attention, Step(self.ffn_norm, [self.ffn])]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        branches = [branch for branch in (self.rela, self.channel) if branch is not None]
-        if len(self.norms) == len(branches):
-            for norm, branch in zip(self.norms, branches, strict=True):
-                x = x + branch(norm(x))
-        else:
-            normalised = self.norms[0](x)
-            x = x + sum(branch(normalised) for branch in branches)
-        fitted: Tensor = self.ffn(self.ffn_norm(x))
-        return x + fitted
+        for norm, branches in self.steps():
+            normalised = norm(x)
+            for branch in branches:
+                x = x + branch(normalised)
+        return x
 
 
 def blocks(config: ModelConfig, dim: int, num: int) -> nn.Sequential:
@@ -121,29 +135,31 @@ class LAformer(nn.Module):
         d3 = self.reduce3(torch.cat([self.up3(self.latent(self.down3(e3))), e3], dim=1))
         d2 = self.reduce2(torch.cat([self.up2(self.decoder3(d3)), e2], dim=1))
         d1 = torch.cat([self.up1(self.decoder2(d2)), e1], dim=1)
-        residual = self._head(self.refinement(self.decoder1(d1)))
+        residual = self.residual(self.refinement(self.decoder1(d1)))
 
         restored = residual + x[:, : self.config.out_channels].to(residual.dtype)
         return restored[..., :height, :width].to(lq.dtype)
 
-    def _head(self, x: Tensor) -> Tensor:
+    def residual(self, x: Tensor, *, halo: int = 0) -> Tensor:
         """Apply the last convolution in float32 or wider: half floats would quantise the image."""
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            return F.conv2d(wide, self.head.weight.to(wide.dtype), padding=1)
+            return F.conv2d(wide, self.head.weight.to(wide.dtype), padding=(1 - halo, 1))
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extend (B, C, H, W) at the bottom and right to multiples, mirroring where possible.
+    """Extend (B, C, H, W) at the bottom and right to multiples, as `padding` says."""
+    bottom, right, mode = padding(x.shape[2], x.shape[3], multiple)
+    return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x
+
+
+def padding(height: int, width: int, multiple: int) -> tuple[int, int, str]:
+    """Return the rows and columns that multiples lack, and F.pad's mode: mirrored where possible.
 
     Mirroring needs more pixels than it adds; a smaller image repeats its edge.
     """
-    height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
-    if not bottom and not right:
-        return x
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode)
+    return bottom, right, "reflect" if bottom < height and right < width else "replicate"
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -1,16 +1,19 @@
 """Restoring one image with a released network."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from laformer import checkpoint
 from laformer.batches import Array, to_tensor
 from laformer.errors import ModelError
 from laformer.model import LAformer
+from laformer.stripes import predict_bytes, restore_in_stripes
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Restorer:
 
     model: LAformer
     device: torch.device
+    memory_bytes: int | None = None
+    """Budget for one image beside the weights; half of what the device has free when not given."""
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> "Restorer":
@@ -44,11 +49,32 @@ class Restorer:
                 "use a model of the same kind of image"
             )
         with torch.inference_mode():
-            restored = self.model(to_tensor(lq, self.device))[0].permute(1, 2, 0)
+            restored = self._restore(to_tensor(lq, self.device))[0].permute(1, 2, 0)
         out = restored.mean(dim=2, keepdim=True) if grey else restored
         if not torch.isfinite(out).all():
             raise ModelError("the restored image has values that are no numbers; nothing written")
         return to_pixels(out.cpu().numpy(), pixels.dtype)
+
+    def _restore(self, lq: Tensor) -> Tensor:
+        """Restore the whole image at once where it fits, else in stripes: the result is equal."""
+        budget = self.memory_bytes or free_bytes(self.device) // 2
+        height, width = lq.shape[2:]
+        if predict_bytes(self.model.config, height, width, lq.dtype) <= budget:
+            whole: Tensor = self.model(lq)
+            return whole
+        return restore_in_stripes(self.model, lq, memory_bytes=budget)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory a device can still give away."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():  # not Linux: half of what is built in
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    available = next(x for x in meminfo.read_text().splitlines() if x.startswith("MemAvailable"))
+    return int(available.split()[1]) * 1024
 
 
 def to_pixels(image: Array, dtype: np.dtype[Any]) -> Array:
