@@ -21,7 +21,7 @@ QUIET = {
 }
 RECYCLE = {
     # Training allocates the same large buffers at every step. glibc would return them to the
-    # system and fault their pages in again: 40 % of a step on two cores (docs/LOG.md).
+    # system and fault their pages in again, page by page.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 28),
