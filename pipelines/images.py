@@ -143,7 +143,8 @@ def encode(photo: Photo, suffix: str) -> bytes:
     """Encode as the format of `suffix`: without loss, but for JPEG.
 
     Alpha is kept where the format has a place for it (all but JPEG); grey with alpha is then
-    written as RGB with alpha, which the codec needs. 16-bit pixels go into PNG and TIFF alone.
+    written as RGB with alpha, which the codec needs. WebP leaves out alpha that is opaque
+    everywhere. 16-bit pixels go into PNG and TIFF alone.
     """
     form = _FORMATS.get(suffix.lower())
     if form is None:

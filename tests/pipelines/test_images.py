@@ -67,7 +67,10 @@ def test_png_and_tiff_are_exact(photo, suffix):
 
 @given(photo=photos(dtypes=(np.uint8,)), suffix=st.sampled_from((".webp", ".bmp")))
 def test_webp_and_bmp_are_exact_in_8_bits(photo, suffix):
-    assert_same(photo, images.decode(images.encode(photo, suffix)))
+    # WebP leaves out alpha that is opaque everywhere: the same photo, for None is opaque.
+    opaque = suffix == ".webp" and photo.alpha is not None and (photo.alpha == 255).all()
+    expected = Photo(photo.pixels) if opaque else photo
+    assert_same(expected, images.decode(images.encode(photo, suffix)))
 
 
 @given(photo=photos(dtypes=(np.uint8,)), suffix=st.sampled_from((".jpg", ".JPEG")))
