@@ -11,6 +11,7 @@ added sums, *transform* any part (laformer/stripes.py). `forward` does both at o
 small functions.
 """
 
+from functools import reduce
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -20,11 +21,32 @@ from torch import Tensor, nn
 from laformer.config import Phi
 
 EPS = 1e-6
+TOKENS_AT_ONCE = 2048
+"""Tokens whose temporaries stay in the caches of a CPU core (tests/perf/network.py)."""
 
 
 def feature_map(x: Tensor, phi: Phi) -> Tensor:
-    """Return the elementwise non-negative phi(x) that stands in for the softmax kernel."""
-    return F.elu(x) + 1 if phi == "elu" else F.relu(x)
+    """Return the elementwise non-negative phi(x) that stands in for the softmax kernel.
+
+    ELU + 1 is written as min(exp(x), 1) + max(x, 0): three times as fast as F.elu on a CPU.
+    """
+    return x.clamp(max=0).exp() + x.relu() if phi == "elu" else x.relu()
+
+
+class Pointwise(nn.Linear):
+    """A 1x1 convolution without bias, as the matrix product that it is."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__(dim, out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, out, H, W); without a copy when x is channels_last."""
+        return pointwise(x, self.weight)
+
+
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply the channels of (B, C, H, W) by weight (out, C)."""
+    return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
 
 def inner(part: Tensor, halo: int) -> Tensor:
@@ -32,14 +54,15 @@ def inner(part: Tensor, halo: int) -> Tensor:
     return part[:, :, halo : part.shape[2] - halo]
 
 
-def convolve(conv: nn.Conv2d, part: Tensor, halo: int) -> Tensor:
+def convolve(part: Tensor, weight: Tensor, halo: int) -> Tensor:
     """Convolve a part that brings `halo` rows of its neighbours, zeros where there are none.
 
-    Return the rows of the part alone. A whole image brings none and is padded; a part brings as
-    many as the kernel reaches.
+    Depthwise when weight (out, in, k, k) has one input channel. Return the rows of the part
+    alone. A whole image brings none and is padded; a part brings as many as the kernel reaches.
     """
-    reach = conv.kernel_size[0] // 2
-    return F.conv2d(part, conv.weight, padding=(reach - halo, reach), groups=conv.groups)
+    reach = weight.shape[-1] // 2
+    groups = part.shape[1] // weight.shape[1]
+    return F.conv2d(part, weight, padding=(reach - halo, reach), groups=groups)
 
 
 class KeyValueSums(NamedTuple):
@@ -52,6 +75,11 @@ class KeyValueSums(NamedTuple):
     kv: Tensor
     k: Tensor
     num: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the number of pixels."""
+        return self.kv, self.k
 
     def add(self, other: "KeyValueSums") -> "KeyValueSums":
         """Return the sums of both parts together."""
@@ -68,6 +96,11 @@ class ChannelSums(NamedTuple):
     total: Tensor
     num: int
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the number of pixels."""
+        return (self.total,)
+
     def add(self, other: "ChannelSums") -> "ChannelSums":
         """Return the sums of both parts together."""
         return ChannelSums(self.total + other.total, self.num + other.num)
@@ -75,6 +108,10 @@ class ChannelSums(NamedTuple):
 
 class Sums(Protocol):
     """What a branch needs to know of an image."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the number of pixels, which is the last field."""
 
     def add(self, other: Self) -> Self:
         """Return the sums of both parts together."""
@@ -102,25 +139,48 @@ class Branch(Protocol):
         """Map the part's own rows, given the branch's sums over the whole image."""
 
 
-def summarise(k: Tensor, v: Tensor) -> KeyValueSums:
-    """Sum over the tokens of one part: k = phi(K) and v, both (B, heads, N, d)."""
+def summarise(k: Tensor, v: Tensor, phi: Phi) -> KeyValueSums:
+    """Sum phi(K)^T V and phi(K) over the tokens of one part: k and v (B, heads, N, d)."""
     wide = torch.promote_types(k.dtype, torch.float32)
-    # The mean inside, times N outside, keeps the product in range when k and v are half floats.
-    num = k.shape[2]
     with torch.autocast(k.device.type, enabled=False):
-        k, v = k.to(wide), v.to(wide)
-        return KeyValueSums(k.transpose(-2, -1) @ v, k.sum(dim=2, keepdim=True), num)
+        parts = (
+            (feature_map(some_k.contiguous(), phi).to(wide), some_v.to(wide))
+            for some_k, some_v in zip(in_cache(k), in_cache(v), strict=True)
+        )
+        sums = (KeyValueSums(a.mT @ b, a.sum(dim=2, keepdim=True), a.shape[2]) for a, b in parts)
+        return reduce(KeyValueSums.add, sums)
 
 
-def attend(q: Tensor, sums: KeyValueSums) -> Tensor:
-    """Return LA_i = phi(Q_i) KV / (phi(Q_i) . K + eps) for q = phi(Q) (B, heads, N, d).
+def attend(q: Tensor, sums: KeyValueSums, phi: Phi) -> Tensor:
+    """Return LA_i = phi(Q_i) KV / (phi(Q_i) . K + eps) for q (B, heads, N, d).
 
     Means replace sums in both terms: the ratio is the same and stays in range for any N.
     """
-    kv, k = sums.kv / sums.num, sums.k / sums.num
+    kv, k = sums.kv / sums.num, (sums.k / sums.num).mT
     with torch.autocast(q.device.type, enabled=False):
-        wide = q.to(kv.dtype)
-        return ((wide @ kv) / (wide @ k.transpose(-2, -1) + EPS)).to(q.dtype)
+
+        def answer(some: Tensor) -> Tensor:
+            wide = feature_map(some.contiguous(), phi).to(kv.dtype)
+            return ((wide @ kv) / (wide @ k + EPS)).to(some.dtype)
+
+        parts = in_cache(q)
+        if len(parts) == 1:
+            return answer(q)
+        # Token by token in memory: what becomes of it is a channels_last map without a copy.
+        out = q.new_empty([q.shape[i] for i in (0, 2, 1, 3)]).transpose(1, 2)
+        for part, target in zip(parts, in_cache(out), strict=True):
+            target.copy_(answer(part))
+        return out
+
+
+def in_cache(tokens: Tensor) -> tuple[Tensor, ...]:
+    """Cut (B, heads, N, d) into parts whose temporaries a CPU's caches hold.
+
+    Not where gradients keep all temporaries anyway, nor where a compiler sees the whole.
+    """
+    if tokens.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return (tokens,)
+    return torch.split(tokens, TOKENS_AT_ONCE, dim=2)
 
 
 class RELA(nn.Module):
@@ -134,13 +194,13 @@ class RELA(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.phi: Phi = phi
-        self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
+        self.qkv = Pointwise(dim, 3 * dim)
         self.local = (
             nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
             if kernel
             else None
         )
-        self.project = nn.Conv2d(dim, dim, 1, bias=False)
+        self.project = Pointwise(dim, dim)
 
     @property
     def halo(self) -> int:
@@ -154,25 +214,24 @@ class RELA(nn.Module):
 
     def summarise(self, part: Tensor) -> KeyValueSums:
         """Return the sums over the part's own rows; queries are not needed."""
-        w_k, w_v = self.qkv.weight.chunk(3)[1:]
-        rows = inner(part, self.halo)
-        return self._sums(F.conv2d(rows, w_k), F.conv2d(rows, w_v))
+        w_kv = self.qkv.weight[part.shape[1] :]
+        return self._sums(*pointwise(inner(part, self.halo), w_kv).chunk(2, dim=1))
 
     def transform(self, part: Tensor, sums: KeyValueSums) -> Tensor:
         """Map the part's own rows, given the sums of the whole image; keys are not needed."""
         w_q, _, w_v = self.qkv.weight.chunk(3)
-        q = F.conv2d(inner(part, self.halo), w_q)
-        return self._mix(q, F.conv2d(part, w_v), sums, halo=self.halo)
+        q = pointwise(inner(part, self.halo), w_q)
+        return self._mix(q, pointwise(part, w_v), sums, halo=self.halo)
 
     def _sums(self, k: Tensor, v: Tensor) -> KeyValueSums:
-        return summarise(feature_map(self._tokens(k), self.phi), self._tokens(v))
+        return summarise(self._tokens(k), self._tokens(v), self.phi)
 
     def _mix(self, q: Tensor, v: Tensor, sums: KeyValueSums, *, halo: int) -> Tensor:
-        tokens = attend(feature_map(self._tokens(q), self.phi), sums)
+        tokens = attend(self._tokens(q), sums, self.phi)
         batch, dim, height, width = q.shape
         out = tokens.transpose(1, 2).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
         if self.local is not None:
-            out = out + convolve(self.local, v, halo)
+            out = out + convolve(v, self.local.weight, halo)
         mixed: Tensor = self.project(out)
         return mixed
 
@@ -192,10 +251,10 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(dim, dim, 1, bias=False)
+        self.embed = Pointwise(dim, dim)
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
-        self.gate = nn.Conv2d(dim, dim, 1, bias=False)
-        self.project = nn.Conv2d(dim, dim, 1, bias=False)
+        self.gate = Pointwise(dim, dim)
+        self.project = Pointwise(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
@@ -211,7 +270,7 @@ class ChannelAttention(nn.Module):
         return self._scale(self._features(part, halo=self.halo), sums)
 
     def _features(self, x: Tensor, *, halo: int) -> Tensor:
-        return F.gelu(convolve(self.local, self.embed(x), halo))
+        return F.gelu(convolve(self.embed(x), self.local.weight, halo))
 
     def _sums(self, features: Tensor) -> ChannelSums:
         wide = torch.promote_types(features.dtype, torch.float32)
@@ -232,10 +291,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, *, expansion: float) -> None:
         super().__init__()
-        hidden = int(dim * expansion)
-        self.embed = nn.Conv2d(dim, 2 * hidden, 1, bias=False)
+        hidden = hidden_channels(dim, expansion)
+        self.embed = Pointwise(dim, 2 * hidden)
         self.local = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
-        self.project = nn.Conv2d(hidden, dim, 1, bias=False)
+        self.project = Pointwise(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
@@ -249,9 +308,17 @@ class FeedForward(nn.Module):
         return self._fit(part, halo=self.halo)
 
     def _fit(self, x: Tensor, *, halo: int) -> Tensor:
-        a, b = convolve(self.local, self.embed(x), halo).chunk(2, dim=1)
+        # Each half in memory of its own: on a CPU elementwise functions of one half of the
+        # channels take three times as long.
+        halves = zip(self.embed.weight.chunk(2), self.local.weight.chunk(2), strict=True)
+        a, b = (convolve(pointwise(x, embed), local, halo) for embed, local in halves)
         fitted: Tensor = self.project(F.gelu(a) * b)
         return fitted
+
+
+def hidden_channels(dim: int, expansion: float) -> int:
+    """Return about dim * expansion in whole eights: matrix units take half floats by eights."""
+    return max(8, 8 * round(dim * expansion / 8))
 
 
 class LayerNorm(nn.Module):

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Phi = Literal["elu", "relu"]
-Combination = Literal["parallel", "alternating", "sequential"]
+Combination = Literal["parallel", "alternating", "sequential", "spatial"]
 
 NUM_LEVELS = 4
+SCALES = (1, 2, 3, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,9 @@ class ModelConfig:
     in_channels: int = 3
     """Channels of lq: 3 for RGB, 6 for a dual-pixel pair, 1 for grey."""
     out_channels: int = 3
-    """Channels of the restored image."""
+    """Channels of the restored image; the network adds its answer to as many of lq, the first."""
+    scale: int = 1
+    """Height and width of the restored image over those of lq: above 1, super-resolution."""
     dim: int = 48
     """Channels at full resolution; level i of the U has dim * 2**i."""
     blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
@@ -30,7 +33,7 @@ class ModelConfig:
     kernel: int = 5
     """Side in pixels of the depthwise convolution on V; 0 removes it (plain linear attention)."""
     combination: Combination = "parallel"
-    """How spatial (RELA) and channel attention share a block."""
+    """How spatial (RELA) and channel attention share a block; `spatial` leaves the latter out."""
     expansion: float = 2.66
     """Hidden channels of the feed-forward network over its input channels."""
 
@@ -50,6 +53,8 @@ class ModelConfig:
                 f"blocks {self.blocks} does not give each of {NUM_LEVELS} levels at least one; "
                 "use for example (2, 3, 3, 4)"
             )
+        if self.scale not in SCALES:
+            raise ValueError(f"scale {self.scale} is not one of {SCALES}; use 1 to keep the size")
         if self.in_channels < self.out_channels:
             raise ValueError(
                 f"in_channels {self.in_channels} is less than out_channels {self.out_channels}: "

@@ -16,11 +16,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from laformer.attention import RELA, Branch, ChannelAttention, FeedForward, LayerNorm
+from laformer.attention import (
+    RELA,
+    Branch,
+    ChannelAttention,
+    FeedForward,
+    LayerNorm,
+    Pointwise,
+    convolve,
+)
 from laformer.config import NUM_LEVELS, ModelConfig
-
-MULTIPLE = 2 ** (NUM_LEVELS - 1)
-"""The U halves height and width this often: inputs are padded to a multiple and cropped back."""
+from laformer.geometry import BICUBIC_REACH, enlarge, pad_to_multiple
 
 
 class Step(NamedTuple):
@@ -29,25 +35,32 @@ class Step(NamedTuple):
     norm: nn.Module
     branches: Sequence[Branch]
 
+    @property
+    def halo(self) -> int:
+        """Rows that a part of an image needs of its neighbours."""
+        return max(branch.halo for branch in self.branches)
+
 
 class Block(nn.Module):
     """x += attention(LN x), then x += FFN(LN x).
 
     `parallel` adds RELA and channel attention of the same normalised input; `sequential` applies
     one after the other, each with its own norm; `alternating` uses RELA in even blocks and channel
-    attention in odd ones.
+    attention in odd ones; `spatial` uses RELA alone.
     """
 
     def __init__(self, config: ModelConfig, dim: int, index: int) -> None:
         super().__init__()
-        alternating = config.combination == "alternating"
+        odd = config.combination == "alternating" and index % 2 == 1
+        even = config.combination == "alternating" and index % 2 == 0
+        spatial = config.combination == "spatial"
         self.norms = nn.ModuleList([LayerNorm(dim)])
         self.rela = (
             None
-            if alternating and index % 2
+            if odd
             else RELA(dim, head_dim=config.head_dim, phi=config.phi, kernel=config.kernel)
         )
-        self.channel = None if alternating and index % 2 == 0 else ChannelAttention(dim)
+        self.channel = None if even or spatial else ChannelAttention(dim)
         if config.combination == "sequential":
             self.norms.append(LayerNorm(dim))
         self.ffn_norm = LayerNorm(dim)
@@ -109,25 +122,27 @@ class LAformer(nn.Module):
         self.latent = blocks(config, c4, n4)
 
         self.up3 = up(c4)
-        self.reduce3 = nn.Conv2d(2 * c3, c3, 1, bias=False)
+        self.reduce3 = Pointwise(2 * c3, c3)
         self.decoder3 = blocks(config, c3, n3)
         self.up2 = up(c3)
-        self.reduce2 = nn.Conv2d(2 * c2, c2, 1, bias=False)
+        self.reduce2 = Pointwise(2 * c2, c2)
         self.decoder2 = blocks(config, c2, n2)
         self.up1 = up(c2)
         # No reduction at full resolution: decoder and refinement work on 2 * dim channels.
         self.decoder1 = blocks(config, 2 * c1, n1)
         self.refinement = blocks(config, 2 * c1, config.refinement)
-        self.head = nn.Conv2d(2 * c1, config.out_channels, 3, padding=1, bias=False)
+        answers = config.out_channels * config.scale**2
+        self.head = nn.Conv2d(2 * c1, answers, 3, padding=1, bias=False)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Restore lq (B, in_channels, H, W) in [0, 1], any H and W of at least 1 pixel.
 
-        Return (B, out_channels, H, W) in the dtype of lq. The range is not clipped: noise may
-        leave it, and so may the network.
+        Return (B, out_channels, H * scale, W * scale) in the dtype of lq. The range is not
+        clipped: noise may leave it, and so may the network.
         """
-        height, width = lq.shape[-2:]
-        x = pad_to_multiple(lq, MULTIPLE)
+        scale = self.config.scale
+        height, width = lq.shape[-2] * scale, lq.shape[-1] * scale
+        x = pad_to_multiple(lq).contiguous(memory_format=torch.channels_last)
 
         e1 = self.encoder1(self.embed(x))
         e2 = self.encoder2(self.down1(e1))
@@ -135,31 +150,29 @@ class LAformer(nn.Module):
         d3 = self.reduce3(torch.cat([self.up3(self.latent(self.down3(e3))), e3], dim=1))
         d2 = self.reduce2(torch.cat([self.up2(self.decoder3(d3)), e2], dim=1))
         d1 = torch.cat([self.up1(self.decoder2(d2)), e1], dim=1)
-        residual = self.residual(self.refinement(self.decoder1(d1)))
+        features = self.refinement(self.decoder1(d1))
 
-        restored = residual + x[:, : self.config.out_channels].to(residual.dtype)
-        return restored[..., :height, :width].to(lq.dtype)
+        return self.answer(features, x)[..., :height, :width].to(lq.dtype)
 
-    def residual(self, x: Tensor, *, halo: int = 0) -> Tensor:
-        """Apply the last convolution in float32 or wider: half floats would quantise the image."""
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            return F.conv2d(wide, self.head.weight.to(wide.dtype), padding=(1 - halo, 1))
+    def answer(self, features: Tensor, x: Tensor, *, part: bool = False) -> Tensor:
+        """Add the last convolution to the image (B, in_channels, H, W), enlarged where need be.
 
+        In float32 or wider: half floats would quantise the image. A `part` of an image brings one
+        more row of features on both sides, and as many rows of the image as `image_reach` says.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            wide = torch.promote_types(features.dtype, torch.float32)
+            residual = convolve(features.to(wide), self.head.weight.to(wide), halo=int(part))
+            image = x[:, : self.config.out_channels].to(wide)
+            if self.config.scale == 1:
+                return image + residual
+            large = enlarge(image, self.config.scale, halo=self.image_reach if part else 0)
+            return large + F.pixel_shuffle(residual, self.config.scale)
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extend (B, C, H, W) at the bottom and right to multiples, as `padding` says."""
-    bottom, right, mode = padding(x.shape[2], x.shape[3], multiple)
-    return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x
-
-
-def padding(height: int, width: int, multiple: int) -> tuple[int, int, str]:
-    """Return the rows and columns that multiples lack, and F.pad's mode: mirrored where possible.
-
-    Mirroring needs more pixels than it adds; a smaller image repeats its edge.
-    """
-    bottom, right = -height % multiple, -width % multiple
-    return bottom, right, "reflect" if bottom < height and right < width else "replicate"
+    @property
+    def image_reach(self) -> int:
+        """Rows of the image on both sides that one row of the answer depends on directly."""
+        return 0 if self.config.scale == 1 else BICUBIC_REACH
 
 
 def num_parameters(model: nn.Module) -> int:

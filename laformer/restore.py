@@ -1,6 +1,5 @@
 """Restoring one image with a released network."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from torch import Tensor
 from laformer import checkpoint
 from laformer.batches import Array, to_tensor
 from laformer.errors import ModelError
+from laformer.memory import Size, free_bytes
 from laformer.model import LAformer
-from laformer.stripes import predict_bytes, restore_in_stripes
+from laformer.stripes import restore_in_stripes
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,11 @@ class Restorer:
         """Restore the whole image at once where it fits, else in stripes: the result is equal."""
         budget = self.memory_bytes or free_bytes(self.device) // 2
         height, width = lq.shape[2:]
-        if predict_bytes(self.model.config, height, width, lq.dtype) <= budget:
+        size = Size(config=self.model.config, height=height, width=width, dtype=lq.dtype)
+        if size.whole_bytes() <= budget:
             whole: Tensor = self.model(lq)
             return whole
         return restore_in_stripes(self.model, lq, memory_bytes=budget)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory a device can still give away."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():  # not Linux: half of what is built in
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    available = next(x for x in meminfo.read_text().splitlines() if x.startswith("MemAvailable"))
-    return int(available.split()[1]) * 1024
 
 
 def to_pixels(image: Array, dtype: np.dtype[Any]) -> Array:

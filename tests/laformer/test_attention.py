@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from laformer.attention import (
     EPS,
     RELA,
+    TOKENS_AT_ONCE,
     ChannelAttention,
     FeedForward,
     LayerNorm,
@@ -26,8 +28,8 @@ def quadratic_map(q, k):
 def test_linear_form_equals_quadratic_form(phi):
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 3, 64, 8, generator=generator, dtype=torch.float64) for _ in "qkv")
+    linear = attend(q, summarise(k, v, phi), phi)
     q, k = feature_map(q, phi), feature_map(k, phi)
-    linear = attend(q, summarise(k, v))
     for b in range(2):
         for h in range(3):
             torch.testing.assert_close(
@@ -70,22 +72,44 @@ def test_rela_is_attention_plus_the_depthwise_branch():
 
 def test_sums_of_parts_add_up_to_the_sums_of_the_whole():
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 2, 60, 8, dtype=torch.float64).relu() for _ in "qkv")
-    parts = [summarise(k[:, :, a:b], v[:, :, a:b]) for a, b in ((0, 7), (7, 40), (40, 60))]
+    q, k, v = (torch.randn(1, 2, 60, 8, dtype=torch.float64) for _ in "qkv")
+    parts = [summarise(k[:, :, a:b], v[:, :, a:b], "elu") for a, b in ((0, 7), (7, 40), (40, 60))]
     added = parts[0].add(parts[1]).add(parts[2])
-    torch.testing.assert_close(attend(q, added), attend(q, summarise(k, v)), rtol=1e-12, atol=0)
+    whole = summarise(k, v, "elu")
+    torch.testing.assert_close(attend(q, added, "elu"), attend(q, whole, "elu"), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("phi", ["elu", "relu"])
+def test_tokens_in_parts_give_what_they_give_at_once(phi):
+    """Without gradients a CPU takes a few thousand at a time."""
+    torch.manual_seed(0)
+    qkv = torch.randn(2, TOKENS_AT_ONCE * 2 + 77, 3, 2, 8, dtype=torch.float64)
+    q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
+    at_once = attend(q, summarise(k, v, phi), phi)
+    with torch.no_grad():
+        in_parts = attend(q, summarise(k, v, phi), phi)
+    torch.testing.assert_close(in_parts, at_once, rtol=1e-12, atol=1e-14)
+
+
+def test_the_feature_map_is_elu_plus_one_with_its_gradient():
+    x = torch.linspace(-30, 30, 601, dtype=torch.float64, requires_grad=True)
+    ours, theirs = feature_map(x, "elu"), F.elu(x) + 1
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours.sum(), x), torch.autograd.grad(theirs.sum(), x)
+    )
 
 
 def test_a_million_half_float_tokens_stay_finite():
     k = torch.full((1, 1, 1024**2, 16), 8.0, dtype=torch.float16)
-    out = attend(k[:, :, :4], summarise(k, k))
+    out = attend(k[:, :, :4], summarise(k, k, "elu"), "elu")
     assert out.dtype == torch.float16
     torch.testing.assert_close(out, torch.full_like(out, 8.0))
 
 
 def test_tokens_without_a_positive_query_pass_the_branch_alone():
-    sums = summarise(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4))
-    assert attend(torch.zeros(1, 1, 3, 4), sums).abs().max() == 0
+    sums = summarise(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4), "relu")
+    assert attend(-torch.rand(1, 1, 3, 4), sums, "relu").abs().max() == 0
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

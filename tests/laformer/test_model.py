@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from laformer.config import SIZES, ModelConfig
-from laformer.model import LAformer, num_parameters, pad_to_multiple
+from laformer.geometry import enlarge
+from laformer.model import LAformer, num_parameters
 
 SMALL = {"dim": 8, "head_dim": 4, "blocks": (1, 1, 1, 1), "refinement": 1, "expansion": 1.5}
 
@@ -18,7 +19,7 @@ def awake(**options):
     return model
 
 
-@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential"])
+@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential", "spatial"])
 @pytest.mark.parametrize("phi", ["elu", "relu"])
 @pytest.mark.parametrize("kernel", [0, 3, 5, 7])
 def test_every_mode_keeps_size_and_is_finite(combination, phi, kernel):
@@ -42,7 +43,7 @@ def test_training_starts_at_the_input_image():
     torch.testing.assert_close(model(lq), lq)
 
 
-@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential"])
+@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential", "spatial"])
 def test_gradient_reaches_every_parameter(combination):
     model = awake(combination=combination, blocks=(2, 2, 2, 2))
     model(torch.rand(1, 3, 16, 16)).square().mean().backward()
@@ -53,6 +54,20 @@ def test_gradient_reaches_every_parameter(combination):
 def test_dual_pixel_pairs_and_grey():
     assert awake(in_channels=6)(torch.rand(1, 6, 8, 8)).shape == (1, 3, 8, 8)
     assert awake(in_channels=1, out_channels=1)(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (13, 21)])
+def test_super_resolution_enlarges_any_size(scale, size):
+    out = awake(scale=scale)(torch.rand(1, 3, *size))
+    assert out.shape == (1, 3, size[0] * scale, size[1] * scale)
+
+
+def test_super_resolution_starts_at_bicubic():
+    model = LAformer(ModelConfig(**SMALL, scale=2))
+    nn.init.zeros_(model.head.weight)
+    lq = torch.rand(1, 3, 16, 24)
+    torch.testing.assert_close(model(lq), enlarge(lq, 2))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -69,14 +84,7 @@ def test_autocast_keeps_the_image_in_float32():
     torch.testing.assert_close(out, model(lq), atol=0.05, rtol=0.05)
 
 
-def test_padding_mirrors_and_a_tiny_image_repeats_its_edge():
-    x = torch.arange(6.0).reshape(1, 1, 2, 3)
-    padded = pad_to_multiple(x, 4)
-    assert padded.shape == (1, 1, 4, 4)
-    assert torch.equal(padded[..., :2, :3], x)
-
-
-@pytest.mark.parametrize(("size", "million"), [("tiny", 0.44), ("small", 7.9), ("base", 31.6)])
+@pytest.mark.parametrize(("size", "million"), [("tiny", 0.44), ("small", 7.9), ("base", 31.7)])
 def test_named_sizes_have_the_parameters_the_docs_state(size, million):
     assert num_parameters(LAformer(SIZES[size])) / 1e6 == pytest.approx(million, rel=0.02)
 
@@ -87,6 +95,7 @@ def test_named_sizes_have_the_parameters_the_docs_state(size, million):
         ({"dim": 10, "head_dim": 4}, "dim 10 is not a multiple of head_dim 4"),
         ({"kernel": 4}, "kernel 4 is not one of 0, 3, 5, 7"),
         ({"blocks": (1, 0, 1, 1)}, "does not give each of 4 levels at least one"),
+        ({"scale": 5}, r"scale 5 is not one of \(1, 2, 3, 4, 8\); use 1"),
         ({"in_channels": 1}, "in_channels 1 is less than out_channels 3"),
     ],
 )

@@ -1,7 +1,6 @@
 """Stripes give the result of the whole image, within their budget."""
 
 import dataclasses
-import sys
 
 import pytest
 import torch
@@ -11,10 +10,10 @@ from torch import nn
 
 from laformer.config import SIZES, ModelConfig
 from laformer.errors import ModelError
+from laformer.memory import Plan, Size, plan_stripes
 from laformer.model import LAformer
 from laformer.restore import Restorer
-from laformer.stripes import plan_stripes, predict_bytes, restore_in_stripes
-from tests.perf.stripes import peak_bytes
+from laformer.stripes import restore_in_stripes
 
 TINY = SIZES["tiny"]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -26,8 +25,9 @@ configs = st.builds(
     blocks=st.sampled_from([(1, 1, 1, 1), (2, 1, 1, 2)]),
     refinement=st.just(1),
     expansion=st.just(1.5),
-    combination=st.sampled_from(["parallel", "alternating", "sequential"]),
+    combination=st.sampled_from(["parallel", "alternating", "sequential", "spatial"]),
     phi=st.sampled_from(["elu", "relu"]),
+    scale=st.sampled_from([1, 2, 3]),
     kernel=st.sampled_from([0, 3, 5, 7]),
 )
 
@@ -68,7 +68,7 @@ def test_stripes_equal_the_whole_image(config, height, width, stripe_rows):
     assert_equal(model, image(height, width, torch.float64), stripe_rows=stripe_rows)
 
 
-@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential"])
+@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential", "spatial"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (37, 21), (64, 40), (90, 33)])
 @pytest.mark.parametrize("stripe_rows", [1, 8, 50])
 def test_float32_differs_by_rounding_alone(combination, height, width, stripe_rows):
@@ -76,7 +76,7 @@ def test_float32_differs_by_rounding_alone(combination, height, width, stripe_ro
     assert_equal(awake(config), image(height, width), stripe_rows=stripe_rows)
 
 
-@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential"])
+@pytest.mark.parametrize("combination", ["parallel", "alternating", "sequential", "spatial"])
 @pytest.mark.parametrize("kernel", [0, 3, 5, 7])
 @pytest.mark.parametrize("stripe_rows", [1, 5])
 def test_every_mode_in_float64(combination, kernel, stripe_rows):
@@ -113,12 +113,17 @@ def test_half_floats_stay_near_the_whole_image():
     torch.testing.assert_close(striped, whole, atol=0.1 * float(whole.abs().max()), rtol=0)
 
 
+def size_of(model, lq):
+    height, width = lq.shape[2:]
+    return Size(config=model.config, height=height, width=width, dtype=lq.dtype)
+
+
 def least_bytes(model, lq, stripe_rows=None):
     """Return the budget that the error names: enough with feature maps in files alone."""
     with pytest.raises(ModelError) as error:
         restore_in_stripes(model, lq, stripe_rows=stripe_rows, memory_bytes=1000)
     budget = int(str(error.value).rpartition("=")[2])
-    assert plan_stripes(model.config, lq, lq.device, budget, stripe_rows).in_files
+    assert plan_stripes(size_of(model, lq), lq.device, budget, stripe_rows).maps == "files"
     return budget
 
 
@@ -128,6 +133,13 @@ def test_maps_in_files_equal_maps_in_memory_and_leave_nothing(tmp_path):
     in_files = restore_in_stripes(model, lq, memory_bytes=budget, stripe_rows=8, scratch=tmp_path)
     assert torch.equal(in_files, restore_in_stripes(model, lq, stripe_rows=8))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_on_the_host_equal_maps_beside_the_model(monkeypatch):
+    model, lq = awake(TINY), image(70, 52)
+    expected = restore_in_stripes(model, lq, stripe_rows=8)
+    monkeypatch.setattr("laformer.stripes.plan_stripes", lambda *_, **__: Plan(8, "host"))
+    assert torch.equal(restore_in_stripes(model, lq), expected)
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path):
@@ -164,31 +176,6 @@ def test_the_budget_that_the_error_names_is_enough():
     assert_equal(model, lq, memory_bytes=least_bytes(model, lq))
 
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-SIZE = {"height": 512, "width": 512}
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Makes glibc return freed memory at once, so that a process is as large as its tensors."""
-
-
-@linux
-@pytest.mark.slow
-@pytest.mark.parametrize("stripe_rows", [None, 32])
-def test_tensors_take_what_is_predicted(stripe_rows):
-    peak = peak_bytes(environment=GIVES_BACK, stripe_rows=stripe_rows, **SIZE)
-    predicted = predict_bytes(TINY, dtype=torch.float32, stripe_rows=stripe_rows, **SIZE)
-    assert peak / 1.3 < predicted < peak * 1.3
-
-
-@linux
-@pytest.mark.slow
-@pytest.mark.parametrize(("divisor", "in_files"), [(3, False), (8, True)])
-def test_the_process_stays_within_the_budget(divisor, in_files):
-    budget = predict_bytes(TINY, dtype=torch.float32, **SIZE) // divisor
-    plan = plan_stripes(TINY, torch.empty(1, 3, 512, 512), torch.device("cpu"), budget, None)
-    assert plan.in_files == in_files
-    assert peak_bytes(memory_bytes=budget, **SIZE) < budget
-
-
 @pytest.mark.parametrize("stripe_rows", [0, -3])
 def test_stripes_have_at_least_one_row(stripe_rows):
     with pytest.raises(ModelError, match=f"stripe_rows {stripe_rows} is less than 1"):
@@ -198,8 +185,9 @@ def test_stripes_have_at_least_one_row(stripe_rows):
 def test_a_restorer_gives_the_same_pixels_under_any_budget():
     pixels = image(70, 52)[0].permute(1, 2, 0).numpy()
     whole = Restorer(awake(TINY), torch.device("cpu"))
-    budget = predict_bytes(TINY, 70, 52, torch.float32, 8)
-    assert budget < predict_bytes(TINY, 70, 52, torch.float32)
+    size = size_of(whole.model, image(70, 52))
+    budget = size.map_bytes() + size.stripe_bytes(8)
+    assert budget < size.whole_bytes()
     striped = Restorer(awake(TINY), torch.device("cpu"), memory_bytes=budget)
     expected = whole(pixels)
     assert abs(striped(pixels) - expected).max() <= 1e-5 * abs(expected).max()

@@ -3,25 +3,29 @@
     laformer prepare photos/ --manifest photos.parquet
     python -m tests.perf.ablations --manifest photos.parquet --benchmark-data data/ --steps 300
 
-Every variant sees the same samples in the same order (the plan is arithmetic), starts from the same
-seed and is measured on every 7th image of CBSD68 at sigma 25 under the protocol `gaussian-colour`.
-Prints a table and, as its last line, one flat JSON object.
+Every variant has the parameters of `tiny` to half a percent: what it saves or needs is given to
+or taken from the feed-forward networks. It sees the same samples in the same order (the plan is
+arithmetic), starts from the same seed and is measured on every 7th image of CBSD68 at sigma 25
+under the protocol `gaussian-colour`. Prints a table with the loss along the way and, as its last
+line, one flat JSON object.
 """
 
 import argparse
 import dataclasses
 import json
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
-from torch import nn
 
 from jobs import recipes
 from laformer import loop, metrics
+from laformer.attention import Pointwise
 from laformer.batches import Batch, to_batch
 from laformer.config import ModelConfig, TrainConfig
 from laformer.loop import State, fit
@@ -33,9 +37,12 @@ from pipelines.plan import Span
 from pipelines.tasks import TASKS
 from pipelines.training import CropReader, TrainingStream
 
+CURVE_POINTS = 5
 BENCHMARK = BENCHMARKS["cbsd68-sigma25"]
 EVERY = 7
 CHUNK_STEPS = 32
+STEPS_OF_ONE = 96
+"""Expansion is varied in steps that add one hidden channel at the lowest level."""
 
 
 def as_built(model: LAformer) -> None:
@@ -45,7 +52,7 @@ def as_built(model: LAformer) -> None:
 def torch_default(model: LAformer) -> None:
     """Undo the zeros that make a block begin as the identity."""
     for name, module in model.named_modules():
-        if name.endswith("project") and isinstance(module, nn.Conv2d):
+        if name.endswith("project") and isinstance(module, Pointwise):
             module.reset_parameters()
 
 
@@ -57,9 +64,23 @@ VARIANTS: dict[str, Variant] = {
     "RELA k = 3": ({"kernel": 3}, as_built),
     "RELA k = 7": ({"kernel": 7}, as_built),
     "phi = ReLU": ({"phi": "relu"}, as_built),
+    "no channel attention": ({"combination": "spatial"}, as_built),
+    "linear attention alone, k = 0": ({"combination": "spatial", "kernel": 0}, as_built),
     "alternating": ({"combination": "alternating"}, as_built),
     "sequential": ({"combination": "sequential"}, as_built),
 }
+
+
+def equal_parameters(config: ModelConfig, wanted: int) -> ModelConfig:
+    """Return the configuration with the expansion that comes nearest to the wanted parameters."""
+
+    def size(step: int) -> int:
+        return num_parameters(LAformer(dataclasses.replace(config, expansion=step / STEPS_OF_ONE)))
+
+    candidates = range(STEPS_OF_ONE, 3 * STEPS_OF_ONE)
+    above = bisect_left(candidates, wanted, key=size)
+    nearest = min(candidates[above - 1 : above + 1], key=lambda step: abs(size(step) - wanted))
+    return dataclasses.replace(config, expansion=nearest / STEPS_OF_ONE)
 
 
 def batches(stream: TrainingStream, config: TrainConfig) -> Iterator[Batch]:
@@ -90,19 +111,41 @@ def psnr_db(model: LAformer, data: str) -> float:
     return fmean(scores)
 
 
-def trial(variant: Variant, stream: TrainingStream, config: TrainConfig, data: str) -> list[float]:
-    """Train one variant; return parameters, seconds per step and PSNR in dB."""
+@dataclass(frozen=True)
+class Trial:
+    """What came of training one variant from one seed."""
+
+    parameters: int
+    seconds_per_step: float
+    psnr_db: float
+    losses: list[float]
+    """Means over CURVE_POINTS equal parts of the run."""
+
+
+def trial(variant: Variant, stream: TrainingStream, config: TrainConfig, data: str) -> Trial:
+    """Train one variant."""
     options, prepare = variant
-    model_config: ModelConfig = dataclasses.replace(recipes.recipe("demo").model, **options)
+    tiny = recipes.recipe("demo").model
+    model_config = equal_parameters(
+        dataclasses.replace(tiny, **options), num_parameters(LAformer(tiny))
+    )
     torch.manual_seed(config.seed)
     model = LAformer(model_config)
     prepare(model)
     state = State.create(model, config)
+    losses: list[float] = []
     started = time.perf_counter()
-    fit(state, batches(stream, config), config)
+    fit(
+        state,
+        batches(stream, config),
+        config,
+        after_step=lambda _, result: losses.append(float(result.loss)),
+    )
     seconds = (time.perf_counter() - started) / config.steps
+    part = len(losses) // CURVE_POINTS
+    curve = [fmean(losses[i * part : (i + 1) * part]) for i in range(CURVE_POINTS)]
     with loop.averaged(state) as averaged:
-        return [num_parameters(averaged), seconds, psnr_db(averaged, data)]
+        return Trial(num_parameters(averaged), seconds, psnr_db(averaged, data), curve)
 
 
 def main() -> None:
@@ -130,13 +173,17 @@ def main() -> None:
                 plan_options={"seed": seed, "global_batch": config.global_batch},
             )
             rows.append(trial(variant, stream, config, arguments.benchmark_data))
-        scores = [row[2] for row in rows]
+        scores = [row.psnr_db for row in rows]
+        each = " ".join(f"{score:.2f}" for score in scores)
         spread = f" +- {stdev(scores):.2f}" if len(scores) > 1 else ""
         found[name] = round(fmean(scores), 3)
-        step_ms = 1000 * fmean(row[1] for row in rows)
+        step_ms = 1000 * fmean(row.seconds_per_step for row in rows)
+        curve = " ".join(
+            f"{fmean(losses):.4f}" for losses in zip(*(r.losses for r in rows), strict=True)
+        )
         print(
-            f"{name:<40} {rows[0][0] / 1e6:.3f} M  {step_ms:5.0f} ms/step  "
-            f"{fmean(scores):.2f}{spread} dB",
+            f"{name:<40} {rows[0].parameters / 1e6:.3f} M  {step_ms:5.0f} ms/step  "
+            f"{fmean(scores):.2f}{spread} dB  ({each})  loss {curve}",
             flush=True,
         )
     print(json.dumps(found))
