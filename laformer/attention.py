@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from laformer import kernels
 from laformer.config import Phi
 
 EPS = 1e-6
@@ -141,6 +142,8 @@ class Branch(Protocol):
 
 def summarise(k: Tensor, v: Tensor, phi: Phi) -> KeyValueSums:
     """Sum phi(K)^T V and phi(K) over the tokens of one part: k and v (B, heads, N, d)."""
+    if kernels.usable(k, v) and k.shape[3] <= kernels.MOST_CHANNELS:
+        return KeyValueSums(*kernels.key_value_sums(k, v, phi), k.shape[2])
     wide = torch.promote_types(k.dtype, torch.float32)
     with torch.autocast(k.device.type, enabled=False):
         parts = (
@@ -156,6 +159,8 @@ def attend(q: Tensor, sums: KeyValueSums, phi: Phi) -> Tensor:
 
     Means replace sums in both terms: the ratio is the same and stays in range for any N.
     """
+    if kernels.usable(q) and q.shape[3] <= kernels.MOST_CHANNELS:
+        return kernels.attend(q, sums.kv, sums.k, sums.num, phi)
     kv, k = sums.kv / sums.num, (sums.k / sums.num).mT
     with torch.autocast(q.device.type, enabled=False):
 
@@ -308,11 +313,15 @@ class FeedForward(nn.Module):
         return self._fit(part, halo=self.halo)
 
     def _fit(self, x: Tensor, *, halo: int) -> Tensor:
-        # Each half in memory of its own: on a CPU elementwise functions of one half of the
-        # channels take three times as long.
-        halves = zip(self.embed.weight.chunk(2), self.local.weight.chunk(2), strict=True)
-        a, b = (convolve(pointwise(x, embed), local, halo) for embed, local in halves)
-        fitted: Tensor = self.project(F.gelu(a) * b)
+        if kernels.usable(x, self.embed.weight):
+            gated = kernels.gated_depthwise(self.embed(x), self.local.weight, halo)
+        else:
+            # Each half in memory of its own: on a CPU elementwise functions of one half of the
+            # channels take three times as long.
+            halves = zip(self.embed.weight.chunk(2), self.local.weight.chunk(2), strict=True)
+            a, b = (convolve(pointwise(x, embed), local, halo) for embed, local in halves)
+            gated = F.gelu(a) * b
+        fitted: Tensor = self.project(gated)
         return fitted
 
 
