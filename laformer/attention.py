@@ -50,6 +50,16 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
 
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y, in the memory of y where no gradient and no other type forbids it."""
+    return x + y if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
+
+
+def multiply(x: Tensor, y: Tensor) -> Tensor:
+    """Return x * y, in the memory of y where no gradient and no other type forbids it."""
+    return x * y if torch.is_grad_enabled() or x.dtype != y.dtype else y.mul_(x)
+
+
 def inner(part: Tensor, halo: int) -> Tensor:
     """Return part (B, C, H, W) without its first and last `halo` rows."""
     return part[:, :, halo : part.shape[2] - halo]
@@ -236,7 +246,7 @@ class RELA(nn.Module):
         batch, dim, height, width = q.shape
         out = tokens.transpose(1, 2).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
         if self.local is not None:
-            out = out + convolve(v, self.local.weight, halo)
+            out = add(out, convolve(v, self.local.weight, halo))
         mixed: Tensor = self.project(out)
         return mixed
 
@@ -284,7 +294,7 @@ class ChannelAttention(nn.Module):
 
     def _scale(self, features: Tensor, sums: ChannelSums) -> Tensor:
         mean = (sums.total / sums.num).to(features.dtype)
-        scaled: Tensor = self.project(features * torch.sigmoid(self.gate(mean)))
+        scaled: Tensor = self.project(multiply(torch.sigmoid(self.gate(mean)), features))
         return scaled
 
 
@@ -320,7 +330,7 @@ class FeedForward(nn.Module):
             # channels take three times as long.
             halves = zip(self.embed.weight.chunk(2), self.local.weight.chunk(2), strict=True)
             a, b = (convolve(pointwise(x, embed), local, halo) for embed, local in halves)
-            gated = F.gelu(a) * b
+            gated = multiply(F.gelu(a), b)
         fitted: Tensor = self.project(gated)
         return fitted
 

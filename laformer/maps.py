@@ -3,7 +3,7 @@
 Rows are numbered from the top of the whole map, whichever of them are here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BufferedRandom
 from typing import NamedTuple
@@ -20,6 +20,17 @@ class Band(NamedTuple):
 
     start: int
     stop: int
+
+
+def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Join maps (B, C, n, W) along a dimension; the result is channels_last, as maps are.
+
+    torch.cat would choose another layout for parts of maps, in which all that follows is slow.
+    """
+    pixels = [part.permute(0, 2, 3, 1) for part in parts if part.shape[dim]]
+    if len(pixels) == 1:
+        return pixels[0].permute(0, 3, 1, 2)
+    return torch.cat(pixels, dim=(0, 3, 1, 2)[dim]).permute(0, 3, 1, 2)
 
 
 class RowsInMemory:
@@ -94,7 +105,7 @@ class FeatureMap:
         """Return rows start to stop (1, C, n, W), maybe a view."""
         top = self.band.start
         groups = [group.read(start - top, stop - top) for group in self.groups]
-        return groups[0] if len(groups) == 1 else torch.cat(groups, dim=1)
+        return joined(groups, dim=1)
 
     def write(self, start: int, rows: Tensor) -> None:
         """Replace the rows from start on; those outside the band are left out."""
@@ -134,7 +145,7 @@ class Bordered:
         if self.below is not None and stop > bottom:
             above = self.below.shape[2] - last
             parts.append(self.below[:, :, max(start, bottom) + above : stop + above])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return joined(parts, dim=2)
 
 
 class Pixels:

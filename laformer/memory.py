@@ -34,6 +34,7 @@ class Size:
     """Rows of lq, or of the band of it that one process restores."""
     width: int
     dtype: torch.dtype
+    """Of the weights, and so of the feature maps; the restored image may be wider."""
 
     def whole_bytes(self) -> int:
         """Return about how much the whole image takes at once, beside lq and the weights.
@@ -58,14 +59,15 @@ class Size:
     def row_bytes(self) -> float:
         """Return the temporaries of the widest block per row of its map."""
         dim = 2 * self.config.dim
-        attention = 9 * dim
+        # Tokens are float32 or wider also when the rest is half as wide.
+        attention = (5 + 4 * max(1, 4 / self.dtype.itemsize)) * dim
         fit = 2 * dim + 4 * hidden_channels(dim, self.config.expansion)
         return max(attention, fit) * self._padded()[1] * self.dtype.itemsize
 
     def result_bytes(self) -> int:
         """Return the size of the restored image."""
         pixels = self.height * self.width * self.config.scale**2
-        return self.config.out_channels * pixels * self.dtype.itemsize
+        return self.config.out_channels * pixels * max(4, self.dtype.itemsize)
 
     def _padded(self) -> tuple[int, int]:
         bottom, right, _ = padding(self.height, self.width)

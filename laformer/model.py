@@ -10,6 +10,7 @@ way the two attentions share a block are ours (laformer/config.py).
 """
 
 from collections.abc import Sequence
+from itertools import count, islice
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from laformer.attention import (
     FeedForward,
     LayerNorm,
     Pointwise,
+    add,
     convolve,
 )
 from laformer.config import NUM_LEVELS, ModelConfig
@@ -46,21 +48,17 @@ class Block(nn.Module):
 
     `parallel` adds RELA and channel attention of the same normalised input; `sequential` applies
     one after the other, each with its own norm; `alternating` uses RELA in even blocks and channel
-    attention in odd ones; `spatial` uses RELA alone.
+    attention in odd ones, counted through the network; `spatial` uses RELA alone.
     """
 
     def __init__(self, config: ModelConfig, dim: int, index: int) -> None:
         super().__init__()
-        odd = config.combination == "alternating" and index % 2 == 1
-        even = config.combination == "alternating" and index % 2 == 0
-        spatial = config.combination == "spatial"
+        alternating, odd = config.combination == "alternating", index % 2 == 1
+        spatial = RELA(dim, head_dim=config.head_dim, phi=config.phi, kernel=config.kernel)
         self.norms = nn.ModuleList([LayerNorm(dim)])
-        self.rela = (
-            None
-            if odd
-            else RELA(dim, head_dim=config.head_dim, phi=config.phi, kernel=config.kernel)
-        )
-        self.channel = None if even or spatial else ChannelAttention(dim)
+        self.rela = None if alternating and odd else spatial
+        without = config.combination == "spatial" or (alternating and not odd)
+        self.channel = None if without else ChannelAttention(dim)
         if config.combination == "sequential":
             self.norms.append(LayerNorm(dim))
         self.ffn_norm = LayerNorm(dim)
@@ -84,13 +82,8 @@ class Block(nn.Module):
         for norm, branches in self.steps():
             normalised = norm(x)
             for branch in branches:
-                x = x + branch(normalised)
+                x = add(x, branch(normalised))
         return x
-
-
-def blocks(config: ModelConfig, dim: int, num: int) -> nn.Sequential:
-    """Return `num` blocks at `dim` channels."""
-    return nn.Sequential(*(Block(config, dim, index) for index in range(num)))
 
 
 def down(dim: int) -> nn.Sequential:
@@ -111,40 +104,44 @@ class LAformer(nn.Module):
         self.config = config
         c1, c2, c3, c4 = (config.dim * 2**level for level in range(NUM_LEVELS))
         n1, n2, n3, n4 = config.blocks
+        numbers = count()
+
+        def stage(dim: int, num: int) -> nn.Sequential:
+            return nn.Sequential(*(Block(config, dim, index) for index in islice(numbers, num)))
 
         self.embed = nn.Conv2d(config.in_channels, c1, 3, padding=1, bias=False)
-        self.encoder1 = blocks(config, c1, n1)
+        self.encoder1 = stage(c1, n1)
         self.down1 = down(c1)
-        self.encoder2 = blocks(config, c2, n2)
+        self.encoder2 = stage(c2, n2)
         self.down2 = down(c2)
-        self.encoder3 = blocks(config, c3, n3)
+        self.encoder3 = stage(c3, n3)
         self.down3 = down(c3)
-        self.latent = blocks(config, c4, n4)
+        self.latent = stage(c4, n4)
 
         self.up3 = up(c4)
         self.reduce3 = Pointwise(2 * c3, c3)
-        self.decoder3 = blocks(config, c3, n3)
+        self.decoder3 = stage(c3, n3)
         self.up2 = up(c3)
         self.reduce2 = Pointwise(2 * c2, c2)
-        self.decoder2 = blocks(config, c2, n2)
+        self.decoder2 = stage(c2, n2)
         self.up1 = up(c2)
         # No reduction at full resolution: decoder and refinement work on 2 * dim channels.
-        self.decoder1 = blocks(config, 2 * c1, n1)
-        self.refinement = blocks(config, 2 * c1, config.refinement)
+        self.decoder1 = stage(2 * c1, n1)
+        self.refinement = stage(2 * c1, config.refinement)
         answers = config.out_channels * config.scale**2
         self.head = nn.Conv2d(2 * c1, answers, 3, padding=1, bias=False)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Restore lq (B, in_channels, H, W) in [0, 1], any H and W of at least 1 pixel.
 
-        Return (B, out_channels, H * scale, W * scale) in the dtype of lq. The range is not
-        clipped: noise may leave it, and so may the network.
+        Return (B, out_channels, H * scale, W * scale) in the dtype of lq, which may be wider than
+        that of the weights. The range is not clipped: noise may leave it, and so may the network.
         """
         scale = self.config.scale
         height, width = lq.shape[-2] * scale, lq.shape[-1] * scale
         x = pad_to_multiple(lq).contiguous(memory_format=torch.channels_last)
 
-        e1 = self.encoder1(self.embed(x))
+        e1 = self.encoder1(self.embed(x.to(self.embed.weight.dtype)))
         e2 = self.encoder2(self.down1(e1))
         e3 = self.encoder3(self.down2(e2))
         d3 = self.reduce3(torch.cat([self.up3(self.latent(self.down3(e3))), e3], dim=1))

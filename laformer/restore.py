@@ -26,10 +26,16 @@ class Restorer:
     """Budget for one image beside the weights; half of what the device has free when not given."""
 
     @classmethod
-    def load(cls, folder: Path, device: str | None = None) -> "Restorer":
-        """Load a checkpoint folder onto a device: CUDA when there is one, unless told otherwise."""
+    def load(
+        cls, folder: Path, device: str | None = None, dtype: torch.dtype = torch.float32
+    ) -> "Restorer":
+        """Load a checkpoint folder onto a device: CUDA when there is one, unless told otherwise.
+
+        bfloat16 takes half the memory, and less time where the processor has it; sums, the last
+        convolution and the image stay in float32.
+        """
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = checkpoint.load_model(folder, chosen)
+        model = checkpoint.load_model(folder, chosen).to(dtype)
         channels_last = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(channels_last, chosen)
 
@@ -59,7 +65,8 @@ class Restorer:
         """Restore the whole image at once where it fits, else in stripes: the result is equal."""
         budget = self.memory_bytes or free_bytes(self.device) // 2
         height, width = lq.shape[2:]
-        size = Size(config=self.model.config, height=height, width=width, dtype=lq.dtype)
+        dtype = self.model.embed.weight.dtype
+        size = Size(config=self.model.config, height=height, width=width, dtype=dtype)
         if size.whole_bytes() <= budget:
             whole: Tensor = self.model(lq)
             return whole

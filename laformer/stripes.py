@@ -23,14 +23,22 @@ from typing import cast
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from laformer.attention import Sums, convolve, inner
+from laformer.attention import Sums, add, convolve, inner
 from laformer.bands import Alone, Group
 from laformer.config import NUM_LEVELS
 from laformer.geometry import padding
-from laformer.maps import Band, Bordered, FeatureMap, Home, Pixels, RowsInFile, RowsInMemory
+from laformer.maps import (
+    Band,
+    Bordered,
+    FeatureMap,
+    Home,
+    Pixels,
+    RowsInFile,
+    RowsInMemory,
+    joined,
+)
 from laformer.memory import Maps, Size, plan_stripes
 from laformer.model import Block, LAformer, Step
 
@@ -104,7 +112,7 @@ def _restore(model: LAformer, lq: Tensor, company: Alone | Group, options: Optio
     restored = lq.new_empty(batch, model.config.out_channels, rows * scale, width * scale)
     if not rows:
         return restored
-    size = Size(config=model.config, height=rows, width=width, dtype=lq.dtype)
+    size = Size(config=model.config, height=rows, width=width, dtype=model.embed.weight.dtype)
     plan = plan_stripes(size, device, options.memory_bytes, options.stripe_rows, results=batch)
     meter = Meter(options.progress, batch * num_walks(model))
     for image, result in zip(lq.chunk(batch), restored.chunk(batch), strict=True):
@@ -183,15 +191,17 @@ class Windows(Iterator[tuple[Tensor, ...]]):
             self.held = windows
 
     def _join(self, stripes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Put what is held, or zeros, above the stripes, and zeros below the last."""
         self.missing -= stripes[0].shape[2]
-        top = 0 if self.held else self.top
-        bottom = 0 if self.missing else self.bottom
-        if top or bottom:
-            stripes = tuple(F.pad(stripe, (0, 0, top, bottom)) for stripe in stripes)
-        if self.held:
-            pairs = zip(self.held, stripes, strict=True)
-            stripes = tuple(torch.cat(pair, dim=2) for pair in pairs)
-        return stripes
+        below = 0 if self.missing else self.bottom
+        above = self.held or tuple(zeros(stripe, self.top) for stripe in stripes)
+        columns = zip(above, stripes, (zeros(stripe, below) for stripe in stripes), strict=True)
+        return tuple(joined(column, dim=2) for column in columns)
+
+
+def zeros(like: Tensor, rows: int) -> Tensor:
+    """Return `rows` rows (1, C, rows, W) of zeros."""
+    return like.new_zeros(1, 1, 1, 1).expand(1, like.shape[1], rows, like.shape[3])
 
 
 def transformed(step: Step, stream: Stream, sums: Sequence[Sums | None]) -> Stream:
@@ -203,7 +213,7 @@ def transformed(step: Step, stream: Stream, sums: Sequence[Sums | None]) -> Stre
     def transform(windows: tuple[Tensor, ...]) -> Tensor:
         x, normalised = inner(windows[0], step.halo), windows[1]
         for branch, known in zip(step.branches, sums, strict=True):
-            x = x + branch.transform(inner(normalised, step.halo - branch.halo), known)
+            x = add(x, branch.transform(inner(normalised, step.halo - branch.halo), known))
         return x
 
     return stream.narrowed(step.halo, map(transform, stream.windows(step.halo, with_norm)))
@@ -244,7 +254,7 @@ def convolved(conv: nn.Module, stream: Stream) -> Stream:
     A stream that does not begin at the top of the image begins at an odd row.
     """
     weight = cast(nn.Conv2d, conv).weight
-    windows = stream.windows(1, lambda rows: (rows,), multiple=2)
+    windows = stream.windows(1, lambda rows: (rows.to(weight.dtype),), multiple=2)
     return stream.narrowed(1, (convolve(window, weight, halo=1) for (window,) in windows))
 
 
@@ -355,8 +365,8 @@ class Walker:
 
         def merged() -> Iterator[Tensor]:
             for start, rows in located(stream):
-                joined = torch.cat([rows, skip.read(start, start + rows.shape[2])], dim=1)
-                yield merge(joined) if merge else joined
+                both = joined([rows, skip.read(start, start + rows.shape[2])], dim=1)
+                yield merge(both) if merge else both
 
         return replace(stream, stripes=merged())
 

@@ -128,9 +128,59 @@ def test_layout_changes_nothing(memory_format):
         assert expected.shape == x.shape
 
 
-@pytest.mark.parametrize("phi", ["elu", "relu"])
-def test_gradients_are_right(phi):
+LAYERS = {
+    "rela, elu": lambda: RELA(4, head_dim=2, phi="elu", kernel=3),
+    "rela, relu": lambda: RELA(4, head_dim=2, phi="relu", kernel=5),
+    "linear attention": lambda: RELA(4, head_dim=4, phi="elu", kernel=0),
+    "channel attention": lambda: ChannelAttention(4),
+    "feed-forward": lambda: FeedForward(4, expansion=2),
+    "norm": lambda: LayerNorm(4),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_right(name):
+    """Of the input and of every weight, against finite differences."""
     torch.manual_seed(0)
-    rela = RELA(4, head_dim=2, phi=phi, kernel=3).double()
+    layer = LAYERS[name]().double()
     x = torch.randn(1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(rela, (x,))
+    assert torch.autograd.gradcheck(lambda *inputs: layer(inputs[0]), (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_half_floats_are_float32(dtype):
+    """4096 values of 1 + 2**-7: in bfloat16 a running sum would stop growing at 256."""
+    k = torch.full((1, 1, 4096, 2), 1 + 2**-7, dtype=dtype)
+    sums = summarise(k, k, "relu")
+    assert sums.kv.dtype == sums.k.dtype == torch.float32
+    torch.testing.assert_close(sums.k, torch.full_like(sums.k, 4096 * (1 + 2**-7)))
+    torch.testing.assert_close(sums.kv, torch.full_like(sums.kv, 4096 * (1 + 2**-7) ** 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("phi", ["elu", "relu"])
+def test_attention_of_half_floats_is_as_near_as_they_are(dtype, phi):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 3000, 8, generator=generator) for _ in "qkv")
+    expected = attend(q, summarise(k, v, phi), phi)
+    found = attend(q.to(dtype), summarise(k.to(dtype), v.to(dtype), phi), phi)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=float(torch.finfo(dtype).eps))
+
+
+def test_autocast_leaves_the_sums_in_float32():
+    rela, x = RELA(4, head_dim=2, phi="elu", kernel=3), torch.randn(1, 4, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert rela.summarise(torch.nn.functional.pad(x, (0, 0, 1, 1))).kv.dtype == torch.float32
+        assert rela(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e4, 1e4])
+@pytest.mark.parametrize("name", LAYERS)
+def test_constant_maps_have_finite_values_and_gradients(name, value):
+    torch.manual_seed(0)
+    layer = LAYERS[name]()
+    x = torch.full((1, 4, 6, 5), value, requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(x.grad).all()

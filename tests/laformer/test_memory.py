@@ -9,25 +9,40 @@ import torch
 from laformer import memory
 from laformer.config import SIZES
 from laformer.memory import Plan, Size, plan_stripes
-from tests.perf.stripes import peak_bytes
+from laformer.stripes import restore_in_stripes
+from tests.perf.measure import GIVE_BACK, THREADS, elsewhere, grown_bytes
+from tests.perf.network import image, ours
 
 SIDE = {"height": 512, "width": 512}
 SIZE = Size(config=SIZES["tiny"], dtype=torch.float32, **SIDE)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Makes glibc return freed memory at once, so that a process is as large as its tensors."""
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+
+
+def peak(**options):
+    """Return by how much this process grows for one image, in stripes where there are options."""
+    torch.set_num_threads(THREADS)
+    model = ours(SIZES["tiny"])
+
+    def restore(lq):
+        return restore_in_stripes(model, lq, **options) if options else model(lq)
+
+    with torch.inference_mode():
+        model(image(64, 64))
+        restore_in_stripes(model, image(64, 64))
+        lq = image(**SIDE)
+        return grown_bytes(lambda: restore(lq))
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("stripe_rows", [None, 32])
 def test_tensors_take_what_is_predicted(stripe_rows):
-    peak = peak_bytes(environment=GIVES_BACK, stripe_rows=stripe_rows, **SIDE)
+    options = {"stripe_rows": stripe_rows} if stripe_rows else {}
+    taken = elsewhere(peak, GIVE_BACK, **options)
     striped = SIZE.map_bytes() + SIZE.stripe_bytes(stripe_rows or 0)
     predicted = striped if stripe_rows else SIZE.whole_bytes()
-    assert peak / 1.3 < predicted < peak * 1.3
+    assert taken / 1.3 < predicted < taken * 1.3
 
 
 @linux
@@ -36,7 +51,7 @@ def test_tensors_take_what_is_predicted(stripe_rows):
 def test_the_process_stays_within_the_budget(divisor, maps):
     budget = SIZE.whole_bytes() // divisor
     assert plan_stripes(SIZE, CPU, budget, None).maps == maps
-    assert peak_bytes(memory_bytes=budget, **SIDE) < budget
+    assert elsewhere(peak, {}, memory_bytes=budget) < budget
 
 
 def test_more_memory_makes_higher_stripes_until_they_are_as_high_as_is_useful():

@@ -4,7 +4,7 @@ from torch import nn
 
 from laformer.config import SIZES, ModelConfig
 from laformer.geometry import enlarge
-from laformer.model import LAformer, num_parameters
+from laformer.model import Block, LAformer, num_parameters
 
 SMALL = {"dim": 8, "head_dim": 4, "blocks": (1, 1, 1, 1), "refinement": 1, "expansion": 1.5}
 
@@ -73,6 +73,24 @@ def test_super_resolution_starts_at_bicubic():
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_constant_images_are_finite(value):
     assert torch.isfinite(awake()(torch.full((1, 3, 16, 16), value))).all()
+
+
+def test_the_last_convolution_and_the_image_are_float32_under_half_floats():
+    """A bfloat16 network returns the image itself where it answers nothing: no level is lost."""
+    model = awake().bfloat16()
+    nn.init.zeros_(model.head.weight)
+    lq = torch.rand(1, 3, 16, 16)
+    features = torch.rand(1, 16, 16, 16).bfloat16()
+    answer = model.answer(features, lq)
+    assert answer.dtype == torch.float32
+    assert torch.equal(answer, lq)
+
+
+def test_alternating_counts_blocks_through_the_network():
+    model = LAformer(ModelConfig(**SMALL, combination="alternating"))
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    assert [block.rela is None for block in blocks] == [False, True] * 4
+    assert [block.channel is None for block in blocks] == [True, False] * 4
 
 
 def test_autocast_keeps_the_image_in_float32():

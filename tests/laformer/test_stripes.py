@@ -2,18 +2,21 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from laformer import checkpoint
 from laformer.config import SIZES, ModelConfig
 from laformer.errors import ModelError
 from laformer.memory import Plan, Size, plan_stripes
 from laformer.model import LAformer
 from laformer.restore import Restorer
 from laformer.stripes import restore_in_stripes
+from tests import networks
 
 TINY = SIZES["tiny"]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -105,11 +108,11 @@ def test_batches_layouts_and_dual_pixel_pairs():
 
 
 def test_half_floats_stay_near_the_whole_image():
-    model, lq = awake(TINY).bfloat16(), image(40, 40).bfloat16()
+    model, lq = awake(TINY).bfloat16(), image(40, 40)
     with torch.no_grad():
         whole = model(lq)
     striped = restore_in_stripes(model, lq, stripe_rows=8)
-    assert striped.dtype == torch.bfloat16
+    assert striped.dtype == whole.dtype == torch.float32
     torch.testing.assert_close(striped, whole, atol=0.1 * float(whole.abs().max()), rtol=0)
 
 
@@ -191,3 +194,12 @@ def test_a_restorer_gives_the_same_pixels_under_any_budget():
     striped = Restorer(awake(TINY), torch.device("cpu"), memory_bytes=budget)
     expected = whole(pixels)
     assert abs(striped(pixels) - expected).max() <= 1e-5 * abs(expected).max()
+
+
+def test_a_restorer_of_half_floats_is_near_and_loses_no_level_of_the_image(tmp_path):
+    state = networks.state(networks.config())
+    nn.init.zeros_(state.ema["head.weight"])
+    checkpoint.save(tmp_path / "model", state, {})
+    pixels = np.arange(65536, dtype=np.uint16)[: 96 * 96 * 3].reshape(96, 96, 3)
+    restorer = Restorer.load(tmp_path / "model", "cpu", torch.bfloat16)
+    assert np.array_equal(restorer(pixels), pixels)

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from jobs import recipes
 from laformer import loop, metrics
 from laformer.attention import Pointwise
 from laformer.batches import Batch, to_batch
-from laformer.config import ModelConfig, TrainConfig
+from laformer.config import TrainConfig
 from laformer.loop import State, fit
 from laformer.model import LAformer, num_parameters
 from laformer.restore import Restorer
@@ -36,13 +35,12 @@ from pipelines.benchmarks import BENCHMARKS
 from pipelines.plan import Span
 from pipelines.tasks import TASKS
 from pipelines.training import CropReader, TrainingStream
+from tests.perf.sizes import equal_parameters
 
 CURVE_POINTS = 5
 BENCHMARK = BENCHMARKS["cbsd68-sigma25"]
 EVERY = 7
 CHUNK_STEPS = 32
-STEPS_OF_ONE = 96
-"""Expansion is varied in steps that add one hidden channel at the lowest level."""
 
 
 def as_built(model: LAformer) -> None:
@@ -69,18 +67,6 @@ VARIANTS: dict[str, Variant] = {
     "alternating": ({"combination": "alternating"}, as_built),
     "sequential": ({"combination": "sequential"}, as_built),
 }
-
-
-def equal_parameters(config: ModelConfig, wanted: int) -> ModelConfig:
-    """Return the configuration with the expansion that comes nearest to the wanted parameters."""
-
-    def size(step: int) -> int:
-        return num_parameters(LAformer(dataclasses.replace(config, expansion=step / STEPS_OF_ONE)))
-
-    candidates = range(STEPS_OF_ONE, 3 * STEPS_OF_ONE)
-    above = bisect_left(candidates, wanted, key=size)
-    nearest = min(candidates[above - 1 : above + 1], key=lambda step: abs(size(step) - wanted))
-    return dataclasses.replace(config, expansion=nearest / STEPS_OF_ONE)
 
 
 def batches(stream: TrainingStream, config: TrainConfig) -> Iterator[Batch]:

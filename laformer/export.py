@@ -1,0 +1,45 @@
+"""A trained network as a graph, for those who run it without this project.
+
+Graphs take any batch size and any height and width that are multiples of 8 from 16 on: pad an
+image with `laformer.geometry.pad_to_multiple` and crop the result. They compute what the network
+computes on the whole image; stripes need the network itself.
+"""
+
+from pathlib import Path
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from laformer.errors import ModelError
+from laformer.geometry import MULTIPLE
+from laformer.model import LAformer
+
+MOST = 2**14
+"""Largest height and width in pixels that a graph declares to take."""
+
+
+def export(model: LAformer) -> ExportedProgram:
+    """Return the graph of a network on its device: lq (B, C, H, W) in, the restored image out."""
+    device = next(model.parameters()).device
+    # Sizes of 1 would be taken for constants: neither the batch nor the lowest level has one.
+    example = torch.zeros(2, model.config.in_channels, 3 * MULTIPLE, 4 * MULTIPLE, device=device)
+    height, width = (
+        MULTIPLE * Dim(name, min=2, max=MOST // MULTIPLE) for name in ("height", "width")
+    )
+    with torch.no_grad():
+        return torch.export.export(
+            model.eval(),
+            (example.to(model.head.weight.dtype),),
+            dynamic_shapes={"lq": {0: Dim("batch", min=1, max=1024), 2: height, 3: width}},
+        )
+
+
+def save_onnx(program: ExportedProgram, path: Path) -> None:
+    """Write what `export` made as ONNX. Raises ModelError without the extra `onnx`."""
+    try:
+        graph = torch.onnx.export(program, dynamo=True, verbose=False)
+    except ModuleNotFoundError as error:
+        raise ModelError(f"ONNX needs {error.name}; pip install 'laformer[onnx]'") from error
+    if graph is None:
+        raise ModelError(f"torch {torch.__version__} made no ONNX graph; use the pinned version")
+    graph.save(path)
