@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
     "promote": (config.PromoteJob, "make a better candidate the champion"),
     "restore": (config.RestoreJob, "restore a photo, a folder or a bucket"),
+    "export": (config.ExportJob, "write a model as a graph: ONNX or torch.export"),
     "demo": (config.DemoJob, "all of the above once, on real photos"),
 }
 USAGE = "usage: laformer VERB ...      laformer VERB --help explains one\n\n"

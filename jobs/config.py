@@ -47,6 +47,10 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""
+        if self.model.scale != 1:
+            raise ValueError(
+                f"model.scale {self.model.scale}: the photos of every task keep their size; use 1"
+            )
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers {self.workers} is less than 1; use at least 1")
 
@@ -85,6 +89,21 @@ class RestoreJob:
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
     restore: Annotated[RestoreConfig, arg(name="")] = field(default_factory=RestoreConfig)
     """How the work is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """Write a model as a graph that runs without this project."""
+
+    target: Annotated[Positional[str], arg(metavar="TARGET")]
+    """File to write on this machine: model.onnx, or model.pt2 for torch.export.load."""
+    model: str | None = None
+    """name@alias, name/version or a checkpoint folder; the only champion when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no writer knows."""
+        if not self.target.endswith((".onnx", ".pt2")):
+            raise ValueError(f"target {self.target} ends neither in .onnx nor in .pt2; use one")
 
 
 @dataclass(frozen=True, kw_only=True)

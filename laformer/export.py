@@ -34,6 +34,19 @@ def export(model: LAformer) -> ExportedProgram:
         )
 
 
+def save(model: LAformer, path: Path) -> None:
+    """Write the graph of a network: `.pt2` for torch.export.load, `.onnx` for ONNX.
+
+    Raises ModelError for any other suffix, or when ONNX is not installed.
+    """
+    if path.suffix == ".onnx":
+        save_onnx(export(model), path)
+    elif path.suffix == ".pt2":
+        torch.export.save(export(model), path)
+    else:
+        raise ModelError(f"{path} ends neither in .onnx nor in .pt2; use one of them")
+
+
 def save_onnx(program: ExportedProgram, path: Path) -> None:
     """Write what `export` made as ONNX. Raises ModelError without the extra `onnx`."""
     try:

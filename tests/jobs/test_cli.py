@@ -95,7 +95,9 @@ def test_what_is_not_understood_is_one_message(argv, message, capsys):
         (["train", "demo", "--train.speed", "9"], "Unrecognized options: --train.speed"),
         (["train", "demo", "--train.patch-px", "130"], "patch_px 130 is not a multiple of 8"),
         (["train", "demo", "--task", "other"], "--task"),
+        (["train", "demo", "--model.scale", "2"], "model.scale 2: the photos of every task keep"),
         (["prepare", "photos", "--holdout", "2"], "holdout 2.0 is outside [0, 1)"),
+        (["export", "model.pth"], "target model.pth ends neither in .onnx nor in .pt2"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_value_exits_with_2(argv, message, capsys):
