@@ -41,6 +41,7 @@ from laformer.maps import (
 )
 from laformer.memory import Maps, Size, plan_stripes
 from laformer.model import Block, LAformer, Step
+from laformer.streams import Stream, located, within
 
 Report = Callable[[float], None]
 """Hears fractions from 0 to 1."""
@@ -136,74 +137,6 @@ def home_of(maps: Maps, scratch: Path | None, files: ExitStack) -> Home:
     return home
 
 
-@dataclass(frozen=True)
-class Stream:
-    """Rows of a map of `height` rows, as successive stripes (1, C, n, W) from the top."""
-
-    stripes: Iterator[Tensor]
-    rows: Band
-    height: int
-
-    def windows(
-        self, halo: int, maps: Callable[[Tensor], tuple[Tensor, ...]], *, multiple: int = 1
-    ) -> "Windows":
-        """Return the maps that are made of each stripe, with `halo` rows of their neighbours."""
-        return Windows(self, map(maps, self.stripes), halo, multiple)
-
-    def narrowed(self, halo: int, stripes: Iterator[Tensor]) -> "Stream":
-        """Return what was made of windows: rows whose neighbours did not come are missing."""
-        start, stop = self.rows
-        start = start + halo if start else 0
-        stop = stop - halo if stop < self.height else self.height
-        return Stream(stripes, Band(start, stop), self.height)
-
-
-class Windows(Iterator[tuple[Tensor, ...]]):
-    """Stripes of maps that advance together, each widened by `halo` rows of its neighbours.
-
-    Zeros stand for the rows outside the image. Rows leave as soon as the rows below them have
-    come, in multiples of `multiple`. An iterator class, because a generator would keep alive
-    what it yields.
-    """
-
-    def __init__(
-        self, stream: Stream, stripes: Iterator[tuple[Tensor, ...]], halo: int, multiple: int
-    ) -> None:
-        start, stop = stream.rows
-        self.stripes = stripes
-        self.halo = halo
-        self.multiple = multiple
-        self.missing = stop - start
-        self.top = halo if start == 0 else 0
-        self.bottom = halo if stop == stream.height else 0
-        self.held: tuple[Tensor, ...] = ()
-
-    def __next__(self) -> tuple[Tensor, ...]:
-        """Return the next windows, with `halo` rows above and below their own."""
-        while True:
-            windows = self._join(next(self.stripes))
-            ready = windows[0].shape[2] - 2 * self.halo
-            if self.missing:
-                ready -= ready % self.multiple
-            if ready > 0:
-                self.held = tuple(window[:, :, ready:].clone() for window in windows)
-                return tuple(window[:, :, : ready + 2 * self.halo] for window in windows)
-            self.held = windows
-
-    def _join(self, stripes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Put what is held, or zeros, above the stripes, and zeros below the last."""
-        self.missing -= stripes[0].shape[2]
-        below = 0 if self.missing else self.bottom
-        above = self.held or tuple(zeros(stripe, self.top) for stripe in stripes)
-        columns = zip(above, stripes, (zeros(stripe, below) for stripe in stripes), strict=True)
-        return tuple(joined(column, dim=2) for column in columns)
-
-
-def zeros(like: Tensor, rows: int) -> Tensor:
-    """Return `rows` rows (1, C, rows, W) of zeros."""
-    return like.new_zeros(1, 1, 1, 1).expand(1, like.shape[1], rows, like.shape[3])
-
-
 def transformed(step: Step, stream: Stream, sums: Sequence[Sums | None]) -> Stream:
     """Apply a residual step, given the sums of its branches over the whole map."""
 
@@ -237,17 +170,6 @@ def summarised(step: Step, stream: Stream, band: Band) -> Sequence[Sums | None]:
     return reduce(add, map(summarise, within(band, windows, start, step.halo)))
 
 
-def within(band: Band, windows: Windows, start: int, halo: int) -> Iterator[tuple[Tensor, ...]]:
-    """Cut windows, the first of which begins at row `start`, to the rows of a band."""
-    for parts in windows:
-        stop = start + parts[0].shape[2] - 2 * halo
-        top, bottom = max(start, band.start) - start, min(stop, band.stop) - start
-        start = stop
-        if bottom > top:
-            yield tuple(part[:, :, top : bottom + 2 * halo] for part in parts)
-        del parts
-
-
 def convolved(conv: nn.Module, stream: Stream) -> Stream:
     """Convolve a map 3x3; rows leave in pairs, as PixelUnshuffle takes them.
 
@@ -256,15 +178,6 @@ def convolved(conv: nn.Module, stream: Stream) -> Stream:
     weight = cast(nn.Conv2d, conv).weight
     windows = stream.windows(1, lambda rows: (rows.to(weight.dtype),), multiple=2)
     return stream.narrowed(1, (convolve(window, weight, halo=1) for (window,) in windows))
-
-
-def located(stream: Stream) -> Iterator[tuple[int, Tensor]]:
-    """Number stripes by their first row; none is kept alive while the next is made."""
-    start = stream.rows.start
-    for rows in stream.stripes:
-        yield start, rows
-        start += rows.shape[2]
-        del rows
 
 
 @dataclass(frozen=True)
