@@ -55,10 +55,10 @@ test: .venv-test/.complete
 	$(TEST)/pytest -m "not slow" $(ARGS)
 
 test-all: .venv-test/.complete
-	$(TEST)/pytest $(ARGS)
+	$(TEST)/pytest --hypothesis-profile=explore $(ARGS)
 
 bench: .venv-test/.complete
-	set -e; for each in tests/perf/*.py; do $(TEST)/python -m tests.perf.$$(basename $$each .py) $(ARGS); done
+	$(TEST)/python -m tests.perf.network $(ARGS)
 
 constraints: .venv-test/.complete
 	@$(TEST)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'

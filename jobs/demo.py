@@ -158,14 +158,14 @@ def degraded_folder(catalogue: Manifest, folder: str, task: str) -> list[str]:
 def clean_photo(catalogue: Manifest, key: str) -> Any:
     """Return a photo (H, W, 3) uint8."""
     photo = images.decode(storage.get(storage.join(catalogue.root, key)))
-    return evaluate.eight_bit(photo.rgb)
+    return images.eight_bit(photo.rgb)
 
 
 def pair(catalogue: Manifest, folder: str, key: str) -> report.Pair:
     """Read back what the batch job read and wrote, and compare both with the clean photo."""
     clean = clean_photo(catalogue, key)
     noisy, restored = (
-        evaluate.eight_bit(images.decode(storage.get(storage.join(folder, side, f"{key}.png"))).rgb)
+        images.eight_bit(images.decode(storage.get(storage.join(folder, side, f"{key}.png"))).rgb)
         for side in ("degraded", "restored")
     )
     return report.Pair(

@@ -157,7 +157,7 @@ class Measure:
         photo = images.decode(data)
         wanted = photo.pixels if benchmark.protocol.channel == "grey" else photo.rgb
         try:
-            gt = benchmark.prepare(eight_bit(wanted))
+            gt = benchmark.prepare(images.eight_bit(wanted))
         except ValueError as error:
             raise DataError(f"{item['key']}: {error}") from error
         lq = benchmark.degrade(gt)
@@ -167,13 +167,6 @@ class Measure:
             "input_psnr_db": score(lq, gt, benchmark.protocol),
             "psnr_db": score(restored, gt, benchmark.protocol),
         }
-
-
-def eight_bit(pixels: Any) -> Any:
-    """Return what the protocols start from: uint8, 16-bit levels rounded to the nearest."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def score(image: Any, gt: Any, protocol: Protocol) -> float:

@@ -21,6 +21,7 @@ RECIPES: dict[str, TrainJob] = {
     "denoise-gaussian-25": TrainJob(
         task="denoise-gaussian-25", model=SIZES["base"], train=TrainConfig()
     ),
+    "jpeg": TrainJob(task="jpeg", model=SIZES["base"], train=TrainConfig()),
     # Minutes on two cores: what `make demo` trains.
     "demo": TrainJob(
         task="denoise-gaussian-25",

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import images
+
 Gt: TypeAlias = NDArray[np.uint8]
 """(H, W, C) in 8-bit levels, C = 3 (RGB) or 1 (grey)."""
 
@@ -57,6 +59,10 @@ JPEG_GREY = Protocol(name="jpeg-grey", channel="grey", ssim=True)
 """PSNR and SSIM on the uint8 output of grey images. Source: DnCNN, SwinIR."""
 
 
+JPEG_COLOUR = Protocol(name="jpeg-colour", channel="rgb", ssim=True)
+"""PSNR and SSIM on RGB of the uint8 output, for photos of one's own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtocolNoise:
     """White Gaussian noise as the published scores were made with: the same for every run.
@@ -88,6 +94,18 @@ class ProtocolNoise:
         rng = np.random.RandomState(0)
         noise = rng.normal(0, self.sigma / 255, gt.shape)
         return (gt.astype(np.float32) / 255 + noise).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolJpeg:
+    """JPEG as the published scores were made with: libjpeg on the 8-bit image."""
+
+    quality: int
+    """From 1 to 100."""
+
+    def __call__(self, gt: Gt) -> NDArray[np.uint8]:
+        """Return lq (H, W, C) uint8 for gt (H, W, C) uint8."""
+        return images.recompress(gt, self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +186,31 @@ def gaussian_grey(folder: str, sigma: float) -> Benchmark:
     )
 
 
+def jpeg_grey(
+    folder: str, quality: int, *, published: tuple[tuple[str, float], ...] = ()
+) -> Benchmark:
+    """Return the benchmark `<folder>-q<quality>`: JPEG artefacts of grey images."""
+    return Benchmark(
+        name=f"{folder}-q{quality}",
+        folder=folder,
+        task="jpeg",
+        protocol=JPEG_GREY,
+        degrade=ProtocolJpeg(quality=quality),
+        published=published,
+    )
+
+
+def held_out_jpeg(quality: int) -> Benchmark:
+    """Return the benchmark of a user's own photos, compressed and judged in colour."""
+    return Benchmark(
+        name=f"held-out-q{quality}",
+        folder="held-out",
+        task="jpeg",
+        protocol=JPEG_COLOUR,
+        degrade=ProtocolJpeg(quality=quality),
+    )
+
+
 def held_out(sigma: float) -> Benchmark:
     """Return the benchmark of a user's own photos, in the folder `held-out`: noise as the others'.
 
@@ -193,6 +236,10 @@ _TABLE = (
     gaussian_grey("set12", 15),
     gaussian_grey("set12", 25),
     gaussian_grey("set12", 50),
+    jpeg_grey("classic5", 10, published=(("MambaIR", 30.27),)),
+    jpeg_grey("classic5", 20),
+    jpeg_grey("classic5", 30, published=(("MambaIR", 33.74),)),
+    jpeg_grey("classic5", 40, published=(("MambaIR", 34.53),)),
 )
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _TABLE}

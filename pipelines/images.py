@@ -172,6 +172,28 @@ def encode(photo: Photo, suffix: str) -> bytes:
     return encoded.tobytes()
 
 
+def eight_bit(pixels: Samples) -> npt.NDArray[np.uint8]:
+    """Return uint8 pixels as they are, 16-bit levels rounded to the nearest of 8 bits."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, np.uint8)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def recompress(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """Return what JPEG of a quality (1 to 100, libjpeg's scale) leaves of RGB or grey pixels.
+
+    (H, W, 3) with chroma at half size (4:2:0), or (H, W, 1); the same shape comes back.
+    """
+    if not 1 <= quality <= 100:
+        raise ImageError(f"JPEG quality {quality} is outside 1 to 100; use for example 40")
+    grey = pixels.shape[2] == 1
+    samples = pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", samples, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    decoded = cv2.imdecode(encoded, flag)
+    return np.asarray(decoded, np.uint8).reshape(pixels.shape)
+
+
 def _call_decoder(data: bytes) -> tuple[Any, int]:
     """Return samples (H, W) or (H, W, C) in BGR order, and the EXIF orientation still to apply."""
     try:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipelines.benchmarks import Benchmark, held_out
-from pipelines.degradations import GaussianNoise
+from pipelines.benchmarks import Benchmark, held_out, held_out_jpeg
+from pipelines.degradations import GaussianNoise, Jpeg
 from pipelines.errors import DataError
 from pipelines.pairs import Synthesised
 
@@ -30,6 +30,11 @@ TASKS: dict[str, Task] = {
         title="Gaussian colour denoising at sigma 25",
         pairs=Synthesised(GaussianNoise(sigma=(25, 25))),
         gate=held_out(25),
+    ),
+    "jpeg": Task(
+        title="JPEG artefacts, quality 10 to 95",
+        pairs=Synthesised(Jpeg(quality=(10, 95))),
+        gate=held_out_jpeg(20),
     ),
 }
 

@@ -4,8 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+# Two runs of `make test` try the same examples; `make test-all` looks for new ones.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile("repeat")
 
 # Ray and its workers read these when they start; a test never talks to anything beyond loopback.
 os.environ |= {

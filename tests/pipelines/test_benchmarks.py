@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from laformer.metrics import psnr, quantise
+from laformer.metrics import psnr, quantise, ssim
 from pipelines import benchmarks
 from pipelines.benchmarks import (
     BENCHMARKS,
@@ -22,13 +22,14 @@ from pipelines.benchmarks import (
     held_out,
     sr_y,
 )
+from pipelines.tasks import TASKS
 
 SIGMAS = (15, 25, 50)
 
 
 def pairs(benchmark, root):
     """Yield (lq, gt) of every image of the benchmark."""
-    for path in sorted((root / benchmark.folder).glob("*.png")):
+    for path in sorted((root / benchmark.folder).glob("*.[pb][nm][gp]")):
         if benchmark.protocol.channel == "grey":
             image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[..., None]
         else:
@@ -77,24 +78,44 @@ def test_psnr_of_the_noisy_input_as_uint8_and_unclipped(shared_data, name, db, u
     assert np.mean(scores, axis=0) == pytest.approx([db, unclipped_db], abs=6e-5)
 
 
+@pytest.mark.parametrize(
+    ("quality", "db", "similarity"),
+    [(10, 27.82, 0.7595), (20, 30.12, 0.8344), (30, 31.48, 0.8666), (40, 32.43, 0.8849)],
+)
+def test_psnr_and_ssim_of_jpeg(shared_data, quality, db, similarity):
+    found = list(pairs(BENCHMARKS[f"classic5-q{quality}"], shared_data))
+
+    assert len(found) == 5
+    assert np.mean([psnr(lq, gt) for lq, gt in found]) == pytest.approx(db, abs=6e-3)
+    assert np.mean([ssim(lq, gt) for lq, gt in found]) == pytest.approx(similarity, abs=6e-5)
+
+
 def test_the_table_lists_each_benchmark_once():
     assert list(BENCHMARKS) == [
-        f"{folder}-sigma{sigma}" for folder in ("cbsd68", "kodak24", "set12") for sigma in SIGMAS
+        *(
+            f"{folder}-sigma{sigma}"
+            for folder in ("cbsd68", "kodak24", "set12")
+            for sigma in SIGMAS
+        ),
+        *(f"classic5-q{quality}" for quality in (10, 20, 30, 40)),
     ]
     assert all(benchmark.name == name for name, benchmark in BENCHMARKS.items())
 
 
 def test_two_protocols_never_share_a_name():
     protocols = {benchmark.protocol for benchmark in BENCHMARKS.values()}
-    protocols |= {benchmarks.JPEG_GREY, *(sr_y(scale) for scale in (2, 3, 4))}
+    protocols |= {TASKS["jpeg"].gate.protocol, *(sr_y(scale) for scale in (2, 3, 4))}
 
-    assert len({protocol.name for protocol in protocols}) == len(protocols) == 6
+    assert len({protocol.name for protocol in protocols}) == len(protocols) == 7
 
 
 def test_published_scores_stand_beside_colour_benchmarks():
     assert dict(BENCHMARKS["cbsd68-sigma25"].published) == {"FFDNet": 31.21, "SwinIR": 31.78}
-    for benchmark in BENCHMARKS.values():
-        assert bool(benchmark.published) == (benchmark.protocol is GAUSSIAN_COLOUR)
+    assert all(
+        benchmark.published
+        for benchmark in BENCHMARKS.values()
+        if benchmark.protocol is GAUSSIAN_COLOUR
+    )
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)

@@ -17,7 +17,8 @@ photos = st.builds(
 @given(gt=photos)
 def test_no_noise_is_the_identity(gt):
     lq = GaussianNoise(sigma=(0, 0))(gt, np.random.default_rng(0))
-    assert np.abs(lq - gt / np.iinfo(gt.dtype).max).max() <= 2**-12
+    # half a step of float16 below 1, and what float32 rounds on the way
+    assert np.abs(lq - gt / np.iinfo(gt.dtype).max).max() <= 2**-12 + 2**-23
 
 
 @given(gt=photos, seed=st.integers(0, 100))
