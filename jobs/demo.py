@@ -69,7 +69,7 @@ def run(job: DemoJob) -> Path:
         scores = evaluate.run(EvaluateJob(model=f"{name}@{CANDIDATE}", manifest=manifest_uri))
         say("4/5 promote: candidate to champion, if it holds the gate")
         say(promoted(name))
-        say("5/5 restore: a folder of noisy photos with the champion")
+        say("5/5 restore: a folder of degraded photos with the champion")
         album = storage.join(folder, str(training.name))
         shown = degraded_folder(catalogue, storage.join(album, "degraded"), recipe.task)
         restored = restore.run(
@@ -151,8 +151,13 @@ def degraded_folder(catalogue: Manifest, folder: str, task: str) -> list[str]:
         lq: Any = degrade(clean_photo(catalogue, key))
         pixels = lq if lq.dtype == np.uint8 else metrics.quantise(lq)
         data = images.encode(Photo(pixels=pixels), ".png")
-        put_if_changed(storage.join(folder, f"{key}.png"), data)
+        put_if_changed(storage.join(folder, png_name(key)), data)
     return keys
+
+
+def png_name(key: str) -> str:
+    """Return the name of a photo written as PNG."""
+    return key if key.endswith(".png") else f"{key}.png"
 
 
 def clean_photo(catalogue: Manifest, key: str) -> Any:
@@ -164,16 +169,16 @@ def clean_photo(catalogue: Manifest, key: str) -> Any:
 def pair(catalogue: Manifest, folder: str, key: str) -> report.Pair:
     """Read back what the batch job read and wrote, and compare both with the clean photo."""
     clean = clean_photo(catalogue, key)
-    noisy, restored = (
-        images.eight_bit(images.decode(storage.get(storage.join(folder, side, f"{key}.png"))).rgb)
+    degraded, restored = (
+        images.eight_bit(images.decode(storage.get(storage.join(folder, side, png_name(key)))).rgb)
         for side in ("degraded", "restored")
     )
     return report.Pair(
         key=key,
-        before=shown_png(noisy),
+        before=shown_png(degraded),
         after=shown_png(restored),
         truth=shown_png(clean),
-        before_psnr_db=metrics.psnr(noisy, clean),
+        before_psnr_db=metrics.psnr(degraded, clean),
         after_psnr_db=metrics.psnr(restored, clean),
     )
 
@@ -208,7 +213,7 @@ def build_page(
             f"{task.title}: Ray Data streamed clean photos and degraded them on the fly, Ray "
             "Train trained the network, MLflow tracked it, and a batch job restored a folder "
             "with the promoted model. The photos below were kept out of training; they were "
-            "restored from 8-bit files. The score is of unclipped noise, as its protocol says."
+            "restored from 8-bit files. The score starts from what its protocol says."
         ),
         facts=facts,
         pairs=tuple(pairs),

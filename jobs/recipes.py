@@ -6,6 +6,7 @@
 Hours and scores stand in a recipe's comment only after they were measured (docs/LOG.md).
 """
 
+import dataclasses
 import json
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,23 @@ from jobs.errors import JobError
 from laformer.config import SIZES, ModelConfig, TrainConfig
 from pipelines.config import DataConfig
 
+DEMO = TrainJob(
+    task="denoise-gaussian-25",
+    model=SIZES["tiny"],
+    train=TrainConfig(
+        steps=600,
+        global_batch=4,
+        patch_px=64,
+        lr=5e-3,
+        warmup_steps=30,
+        flat_steps=0,
+        ema_decay=0.99,
+        betas=(0.9, 0.99),
+        log_every=10,
+        checkpoint_every=200,
+    ),
+)
+
 RECIPES: dict[str, TrainJob] = {
     # Restormer's schedule, the field's default for this skeleton, at its first patch size.
     "denoise-gaussian": TrainJob(task="denoise-gaussian", model=SIZES["base"], train=TrainConfig()),
@@ -22,23 +40,9 @@ RECIPES: dict[str, TrainJob] = {
         task="denoise-gaussian-25", model=SIZES["base"], train=TrainConfig()
     ),
     "jpeg": TrainJob(task="jpeg", model=SIZES["base"], train=TrainConfig()),
-    # Minutes on two cores: what `make demo` trains.
-    "demo": TrainJob(
-        task="denoise-gaussian-25",
-        model=SIZES["tiny"],
-        train=TrainConfig(
-            steps=600,
-            global_batch=4,
-            patch_px=64,
-            lr=5e-3,
-            warmup_steps=30,
-            flat_steps=0,
-            ema_decay=0.99,
-            betas=(0.9, 0.99),
-            log_every=10,
-            checkpoint_every=200,
-        ),
-    ),
+    # Minutes on two cores: what `make demo` trains, and the same for another task.
+    "demo": DEMO,
+    "demo-jpeg": dataclasses.replace(DEMO, task="jpeg"),
 }
 
 

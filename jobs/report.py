@@ -20,13 +20,13 @@ class Pair:
     key: str
     """Name of the photo."""
     before: bytes
-    """Encoded noisy image."""
+    """Encoded degraded image."""
     after: bytes
     """Encoded restored image, of the same size."""
     truth: bytes | None
     """Encoded clean image, of the same size, where there is one."""
     before_psnr_db: float
-    """PSNR of the noisy image in dB; NaN where there is no clean image."""
+    """PSNR of the degraded image in dB; NaN where there is no clean image."""
     after_psnr_db: float
     """PSNR of the restored image in dB; NaN where there is no clean image."""
     media_type: str = "image/png"
@@ -159,14 +159,14 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 def _photo(pair: Pair) -> str:
     key, before, after = escape(pair.key), pair.before_psnr_db, pair.after_psnr_db
     layers = [
-        _layer(pair, pair.before, "before", f"noisy {_quantity(before, 'dB')}"),
+        _layer(pair, pair.before, "before", f"degraded {_quantity(before, 'dB')}"),
         _layer(pair, pair.after, "after", f"restored {_quantity(after, 'dB')}"),
     ]
     if pair.truth is not None:
         layers.append(_layer(pair, pair.truth, "truth", "ground truth"))
     return (
         f'<figure class="photo">\n<div class="stage">\n{"".join(layers)}'
-        f'<input type="range" min="0" max="100" step="any" aria-label="{key}: noisy part"></div>\n'
+        f'<input type="range" min="0" max="100" step="any" aria-label="{key}: before"></div>\n'
         f"<figcaption><h3>{key}</h3>{_gain(before, after, 'dB', 'b')}</figcaption>\n</figure>"
     )
 
@@ -185,7 +185,7 @@ def _row(header: str, before: float, after: float, unit: str) -> str:
 
 
 def _table(names: str, rows: Iterable[str], foot: str = "") -> str:
-    head = "".join(f'<th scope="col">{n}</th>' for n in (names, "Noisy", "Restored", "Gain"))
+    head = "".join(f'<th scope="col">{n}</th>' for n in (names, "Degraded", "Restored", "Gain"))
     return (
         f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n"
         f"<tfoot>{foot}</tfoot>\n</table>"

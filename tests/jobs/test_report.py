@@ -106,7 +106,7 @@ def test_numbers_carry_unit_and_protocol():
     assert "+11.03 dB mean PSNR gain on CBSD68, from 20.17 dB to 31.20 dB" in text
     assert "CBSD68, PSNR rgb-sigma25, 68 images 20.17 dB 31.20 dB +11.03 dB" in text
     assert "cat.png 20.25 dB 28.50 dB +8.25 dB" in text
-    assert "noisy 20.25 dB" in text
+    assert "degraded 20.25 dB" in text
     assert "restored 28.50 dB" in text
 
 
