@@ -1,6 +1,7 @@
 """What each verb is told: one dataclass a verb, standard library and tyro only."""
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Annotated
 
 from tyro.conf import Fixed, Positional, UseAppendAction, arg
@@ -102,7 +103,9 @@ class ExportJob:
 
     def __post_init__(self) -> None:
         """Refuse what no writer knows."""
-        if not self.target.endswith((".onnx", ".pt2")):
+        if "://" in self.target:
+            raise ValueError(f"target {self.target} is no file of this machine; copy it afterwards")
+        if PurePath(self.target).suffix not in (".onnx", ".pt2"):
             raise ValueError(f"target {self.target} ends neither in .onnx nor in .pt2; use one")
 
 

@@ -28,5 +28,5 @@ def run(job: ExportJob) -> Path:
         written = Path(scratch) / target.name
         save(checkpoint.load_model(Path(scratch)), written)
         written.replace(target)
-    say(f"{name} as a graph: {target} (any height and width that are multiples of 8)")
+    say(f"{name} as a graph: {target} (heights and widths that are multiples of 8 from 16 on)")
     return target

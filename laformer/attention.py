@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from laformer import kernels
 from laformer.config import Phi
+from laformer.kernels import EPS
 
-EPS = 1e-6
 TOKENS_AT_ONCE = 2048
 """Tokens whose temporaries stay in the caches of a CPU core (tests/perf/network.py)."""
 
@@ -50,14 +50,14 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
 
-def add(x: Tensor, y: Tensor) -> Tensor:
-    """Return x + y, in the memory of y where no gradient and no other type forbids it."""
-    return x + y if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
+def add_into(y: Tensor, x: Tensor) -> Tensor:
+    """Return y + x, in the memory of y unless gradients or another type forbid it: y is lost."""
+    return y + x if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
 
 
-def multiply(x: Tensor, y: Tensor) -> Tensor:
-    """Return x * y, in the memory of y where no gradient and no other type forbids it."""
-    return x * y if torch.is_grad_enabled() or x.dtype != y.dtype else y.mul_(x)
+def multiply_into(y: Tensor, x: Tensor) -> Tensor:
+    """Return y * x, in the memory of y unless gradients or another type forbid it: y is lost."""
+    return y * x if torch.is_grad_enabled() or x.dtype != y.dtype else y.mul_(x)
 
 
 def inner(part: Tensor, halo: int) -> Tensor:
@@ -169,7 +169,7 @@ def attend(q: Tensor, sums: KeyValueSums, phi: Phi) -> Tensor:
 
     Means replace sums in both terms: the ratio is the same and stays in range for any N.
     """
-    if kernels.usable(q) and q.shape[3] <= kernels.MOST_CHANNELS:
+    if kernels.usable(q, *sums.tensors) and q.shape[3] <= kernels.MOST_CHANNELS:
         return kernels.attend(q, sums.kv, sums.k, sums.num, phi)
     kv, k = sums.kv / sums.num, (sums.k / sums.num).mT
     with torch.autocast(q.device.type, enabled=False):
@@ -246,7 +246,7 @@ class RELA(nn.Module):
         batch, dim, height, width = q.shape
         out = tokens.transpose(1, 2).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
         if self.local is not None:
-            out = add(out, convolve(v, self.local.weight, halo))
+            out = add_into(out, convolve(v, self.local.weight, halo))
         mixed: Tensor = self.project(out)
         return mixed
 
@@ -294,7 +294,7 @@ class ChannelAttention(nn.Module):
 
     def _scale(self, features: Tensor, sums: ChannelSums) -> Tensor:
         mean = (sums.total / sums.num).to(features.dtype)
-        scaled: Tensor = self.project(multiply(torch.sigmoid(self.gate(mean)), features))
+        scaled: Tensor = self.project(multiply_into(features, torch.sigmoid(self.gate(mean))))
         return scaled
 
 
@@ -323,14 +323,14 @@ class FeedForward(nn.Module):
         return self._fit(part, halo=self.halo)
 
     def _fit(self, x: Tensor, *, halo: int) -> Tensor:
-        if kernels.usable(x, self.embed.weight):
+        if kernels.usable(x, self.embed.weight, self.local.weight):
             gated = kernels.gated_depthwise(self.embed(x), self.local.weight, halo)
         else:
             # Each half in memory of its own: on a CPU elementwise functions of one half of the
             # channels take three times as long.
             halves = zip(self.embed.weight.chunk(2), self.local.weight.chunk(2), strict=True)
             a, b = (convolve(pointwise(x, embed), local, halo) for embed, local in halves)
-            gated = multiply(F.gelu(a), b)
+            gated = multiply_into(b, F.gelu(a))
         fitted: Tensor = self.project(gated)
         return fitted
 

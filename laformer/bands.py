@@ -5,8 +5,8 @@ A block needs of the other bands only a few rows beside its own and the sums ove
 map, and add up the sums after it; everything else is as if a band were an image.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,12 @@ from torch import Tensor
 
 from laformer.attention import Sums
 from laformer.config import ModelConfig
+from laformer.errors import ModelError
 from laformer.geometry import MULTIPLE
 from laformer.maps import Band, Bordered, FeatureMap
+from laformer.model import LAformer
+
+T = TypeVar("T")
 
 
 class Alone:
@@ -33,6 +37,10 @@ class Alone:
         """Return the sums over all bands."""
         return sums
 
+    def agreed(self, plan: Callable[[], T]) -> T:
+        """Return plan(); fail if it fails in any process."""
+        return plan()
+
 
 class Group:
     """The processes of a group; those at the end get no rows when the image is too low for all.
@@ -41,9 +49,17 @@ class Group:
     same order.
     """
 
-    def __init__(self, group: dist.ProcessGroup, config: ModelConfig, height: int) -> None:
-        """Share `height` rows, a multiple of MULTIPLE, among a group."""
+    def __init__(self, group: dist.ProcessGroup, model: LAformer, height: int) -> None:
+        """Share `height` rows, a multiple of MULTIPLE, among a group.
+
+        Raises ModelError in a process that does not belong to it.
+        """
         self.group, self.rank = group, dist.get_rank(group)
+        if self.rank < 0:
+            raise ModelError(
+                f"process {dist.get_rank()} is not in this group; restore in its members alone"
+            )
+        config, self.device = model.config, model.embed.weight.device
         self.size = dist.get_world_size(group)
         self.num = num_bands(config, height, self.size)
         self.ranks = [dist.get_global_rank(group, rank) for rank in range(self.num)]
@@ -78,6 +94,26 @@ class Group:
             None if above is None else above.permute(0, 3, 1, 2),
             None if below is None else below.permute(0, 3, 1, 2),
         )
+
+    def agreed(self, plan: Callable[[], T]) -> T:
+        """Return plan(); raise ModelError in every process if it fails in one.
+
+        All processes of the group come here first, also those without rows: NCCL wants that.
+        """
+        problem, found = None, None
+        try:
+            found = plan()
+        except ModelError as error:
+            problem = error
+        failed = torch.tensor(int(problem is not None), device=self.device)
+        dist.all_reduce(failed, group=self.group)
+        if problem is not None:
+            raise problem
+        if failed:
+            raise ModelError(
+                f"{int(failed)} of {self.size} processes cannot begin; their own errors say why"
+            )
+        return cast(T, found)
 
     def total(self, sums: Sequence[Sums | None], num: int) -> Sequence[Sums | None]:
         """Return the sums over all bands, `num` pixels; the same to the bit in every process."""

@@ -39,8 +39,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check what the layers need; each message names the fix."""
-        if min(self.dim, self.head_dim, self.out_channels) < 1 or self.refinement < 0:
-            raise ValueError("dim, head_dim and out_channels are at least 1, refinement at least 0")
+        for name, least in {"dim": 2, "head_dim": 1, "out_channels": 1, "refinement": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} is less than {least}; use {least}")
+        if self.dim % 2:
+            raise ValueError(
+                f"dim {self.dim} is odd, but the way down halves channels; use dim={self.dim + 1}"
+            )
         if self.dim % self.head_dim:
             raise ValueError(
                 f"dim {self.dim} is not a multiple of head_dim {self.head_dim}; "

@@ -38,10 +38,13 @@ def cost(config: ModelConfig, height: int = 256, width: int = 256) -> Cost:
 
 
 def cost_of(model: nn.Module, lq: torch.Tensor) -> Cost:
-    """Count what any network takes for lq; nothing is computed under FakeTensorMode."""
+    """Count what a network takes for lq whose products of features are batched matmuls.
+
+    Nothing is computed under FakeTensorMode.
+    """
     # A PyTorch count of floating-point operations: two for each multiply-accumulate.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(lq)
-    counted = counter.get_flop_counts()["Global"]
+    counted = counter.get_flop_counts().get("Global", {})
     attention = sum(counted.get(operator, 0) for operator in BETWEEN_FEATURES)
     return Cost(num_parameters(model), (sum(counted.values()) - attention) // 2, attention // 2)

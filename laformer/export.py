@@ -1,8 +1,8 @@
 """A trained network as a graph, for those who run it without this project.
 
-Graphs take any batch size and any height and width that are multiples of 8 from 16 on: pad an
-image with `laformer.geometry.pad_to_multiple` and crop the result. They compute what the network
-computes on the whole image; stripes need the network itself.
+Graphs take any batch size, and heights and widths that are multiples of 8 from 16 to 16384: pad an
+image with `laformer.geometry.pad_to_multiple`, a smaller one to 16, and crop the result. They
+compute what the network computes on the whole image; stripes need the network itself.
 """
 
 from pathlib import Path
@@ -26,11 +26,10 @@ def export(model: LAformer) -> ExportedProgram:
     height, width = (
         MULTIPLE * Dim(name, min=2, max=MOST // MULTIPLE) for name in ("height", "width")
     )
+    sizes = {"lq": {0: Dim("batch", min=1, max=1024), 2: height, 3: width}}
     with torch.no_grad():
         return torch.export.export(
-            model.eval(),
-            (example.to(model.head.weight.dtype),),
-            dynamic_shapes={"lq": {0: Dim("batch", min=1, max=1024), 2: height, 3: width}},
+            model, (example.to(model.head.weight.dtype),), dynamic_shapes=sizes
         )
 
 
@@ -52,7 +51,9 @@ def save_onnx(program: ExportedProgram, path: Path) -> None:
     try:
         graph = torch.onnx.export(program, dynamo=True, verbose=False)
     except ModuleNotFoundError as error:
-        raise ModelError(f"ONNX needs {error.name}; pip install 'laformer[onnx]'") from error
+        raise ModelError(
+            f"ONNX needs {error.name}; pip install -c constraints.txt -e '.[onnx]'"
+        ) from error
     if graph is None:
         raise ModelError(f"torch {torch.__version__} made no ONNX graph; use the pinned version")
     graph.save(path)

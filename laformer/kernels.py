@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Kernels run on the CPU, for tests. Triton too decides so when it decorates a kernel."""
 
 EPS = 1e-6
+"""Keeps the denominator of attention, and the deviation of a norm, from zero."""
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MOST_CHANNELS = 64
 """The widest head that a tile of `key_value_sums` and `attend` holds."""
@@ -78,8 +79,9 @@ def agree(device: torch.device) -> bool:
 
 def compare(device: torch.device) -> None:
     """Raise AssertionError where a kernel is not its formula."""
-    x = torch.linspace(-2, 2, 2 * 32 * 9 * 11, device=device).sin().reshape(2, 32, 9, 11)
-    weight = torch.linspace(-1, 1, 32 * 9, device=device).reshape(32, 1, 3, 3)
+    numbers = partial(torch.linspace, dtype=torch.float32, device=device)
+    x = numbers(-2, 2, 2 * 32 * 9 * 11).sin().reshape(2, 32, 9, 11)
+    weight = numbers(-1, 1, 32 * 9).reshape(32, 1, 3, 3)
     q, k, v = x.flatten(2)[:, :24].reshape(2, 3, 8, 99).mT.chunk(3, dim=1)
     a, b = F.conv2d(x, weight, padding=1, groups=32).chunk(2, dim=1)
     kv, ksum = k.relu().mT @ v, k.relu().sum(dim=2, keepdim=True)

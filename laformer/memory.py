@@ -34,22 +34,30 @@ class Size:
     """Rows of lq, or of the band of it that one process restores."""
     width: int
     dtype: torch.dtype
-    """Of the weights, and so of the feature maps; the restored image may be wider."""
+    """Of the weights, and so of the feature maps."""
+    image_dtype: torch.dtype = torch.float32
+    """Of lq, and so of the restored image."""
 
-    def whole_bytes(self) -> int:
+    def whole_bytes(self, device: torch.device | None = None) -> int:
         """Return about how much the whole image takes at once, beside lq and the weights.
 
-        Counts the tensors that live together in the widest blocks, those of the decoder at full
-        resolution; on the CPU the allocator may keep up to HEAP_BYTES besides.
+        Counts the tensors that live together where most do: in the blocks of the decoder at full
+        resolution, or in the answer of a network that enlarges much; and what the allocator of
+        a device keeps besides, when one is given.
         """
         rows, columns = self._padded()
         skips = (3.2 * 2 * self.config.dim + self.config.in_channels) * self.dtype.itemsize
-        return int(self.result_bytes() + rows * (self.row_bytes() + skips * columns))
+        blocks = rows * (self.row_bytes() + skips * columns)
+        answer = rows * (self.answer_row_bytes() + skips * columns / 2)
+        heap = heap_bytes(rows * self.row_bytes(), device) if device else 0
+        return int(self.result_bytes() + max(blocks, answer) + heap)
 
-    def stripe_bytes(self, stripe_rows: int) -> int:
+    def stripe_bytes(self, stripe_rows: int, device: torch.device | None = None) -> int:
         """Return about how much stripes take, without their feature maps."""
         halo = max(1, self.config.kernel // 2)
-        return int(self.result_bytes() + self.row_bytes() * (stripe_rows + 2 * halo))
+        row = max(self.row_bytes(), self.answer_row_bytes())
+        heap = heap_bytes(stripe_rows * row, device) if device else 0
+        return int(self.result_bytes() + row * (stripe_rows + 2 * halo) + heap)
 
     def map_bytes(self) -> int:
         """Return about how much the feature maps take that stripes are cut from."""
@@ -64,10 +72,18 @@ class Size:
         fit = 2 * dim + 4 * hidden_channels(dim, self.config.expansion)
         return max(attention, fit) * self._padded()[1] * self.dtype.itemsize
 
+    def answer_row_bytes(self) -> float:
+        """Return the temporaries of the answer per row of lq: float32, before and after shuffling.
+
+        The residual and the enlarged image, both also before their pixels are shuffled.
+        """
+        values = 4 * self.config.out_channels * self.config.scale**2 + 2 * self.config.dim
+        return values * self._padded()[1] * max(4, self.dtype.itemsize)
+
     def result_bytes(self) -> int:
         """Return the size of the restored image."""
         pixels = self.height * self.width * self.config.scale**2
-        return self.config.out_channels * pixels * max(4, self.dtype.itemsize)
+        return self.config.out_channels * pixels * self.image_dtype.itemsize
 
     def _padded(self) -> tuple[int, int]:
         bottom, right, _ = padding(self.height, self.width)
@@ -99,16 +115,15 @@ def plan_stripes(
         raise ModelError(f"stripe_rows {stripe_rows} is less than 1; use at least {MIN_ROWS}")
     room = STRIPE_BYTES.get(device.type, STRIPE_BYTES["cuda"])
     useful = int(room / size.row_bytes())
-    wanted = stripe_rows or min(size.height, max(4 * MIN_ROWS, useful))
+    wanted = min(size.height, stripe_rows or max(4 * MIN_ROWS, useful))
     if memory_bytes is None:
         return Plan(wanted, "device")
 
     def predict(rows: int, *, with_maps: bool) -> int:
-        heap = min(HEAP * size.row_bytes() * rows, HEAP_BYTES) if device.type == "cpu" else 0
         maps = size.map_bytes() if with_maps else 0
-        return int(size.stripe_bytes(rows) + maps + heap) + (results - 1) * size.result_bytes()
+        return size.stripe_bytes(rows, device) + maps + (results - 1) * size.result_bytes()
 
-    heights = range(stripe_rows or min(MIN_ROWS, wanted), wanted + 1)
+    heights = range(wanted if stripe_rows else min(MIN_ROWS, wanted), wanted + 1)
     for with_maps in (True, False):
         num = bisect_right(heights, memory_bytes, key=partial(predict, with_maps=with_maps))
         if num and with_maps:
@@ -122,6 +137,11 @@ def plan_stripes(
         f"of a {size.height} x {size.width} image take with feature maps in files; use "
         f"memory_bytes={least}"
     )
+
+
+def heap_bytes(temporaries: float, device: torch.device) -> float:
+    """Return what an allocator keeps of temporaries that were freed."""
+    return min(HEAP * temporaries, HEAP_BYTES) if device.type == "cpu" else 0
 
 
 def free_bytes(device: torch.device | None = None) -> int:

@@ -24,7 +24,6 @@ from laformer.attention import (
     FeedForward,
     LayerNorm,
     Pointwise,
-    add,
     convolve,
 )
 from laformer.config import NUM_LEVELS, ModelConfig
@@ -82,7 +81,7 @@ class Block(nn.Module):
         for norm, branches in self.steps():
             normalised = norm(x)
             for branch in branches:
-                x = add(x, branch(normalised))
+                x = x + branch(normalised)
         return x
 
 

@@ -18,7 +18,7 @@ from laformer.stripes import restore_in_stripes
 
 @dataclass(frozen=True)
 class Restorer:
-    """A network ready to restore: pixels in, pixels out, in the same type and size."""
+    """A network ready to restore: pixels in, pixels out, in the same type."""
 
     model: LAformer
     device: torch.device
@@ -42,9 +42,9 @@ class Restorer:
     def __call__(self, pixels: Array) -> Array:
         """Restore (H, W, C) uint8, uint16 or float in units of the full range.
 
-        Return (H, W, C) in the same dtype; integers are clipped and rounded, floats are not.
-        A grey image (H, W, 1) passes a colour network as three equal channels whose mean is
-        kept. Raises ModelError when the result is not finite.
+        Return (H * scale, W * scale, C) in the same dtype; integers are clipped and rounded,
+        floats are not. A grey image (H, W, 1) passes a colour network as three equal channels
+        whose mean is kept. Raises ModelError when the result is not finite.
         """
         wanted = self.model.config.in_channels
         grey = pixels.shape[2] == 1 and wanted == 3
@@ -66,8 +66,10 @@ class Restorer:
         budget = self.memory_bytes or free_bytes(self.device) // 2
         height, width = lq.shape[2:]
         dtype = self.model.embed.weight.dtype
-        size = Size(config=self.model.config, height=height, width=width, dtype=dtype)
-        if size.whole_bytes() <= budget:
+        size = Size(
+            config=self.model.config, height=height, width=width, dtype=dtype, image_dtype=lq.dtype
+        )
+        if size.whole_bytes(self.device) <= budget:
             whole: Tensor = self.model(lq)
             return whole
         return restore_in_stripes(self.model, lq, memory_bytes=budget)

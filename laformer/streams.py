@@ -20,11 +20,11 @@ class Stream:
     rows: Band
     height: int
 
-    def windows(
+    def haloed(
         self, halo: int, maps: Callable[[Tensor], tuple[Tensor, ...]], *, multiple: int = 1
-    ) -> "Windows":
+    ) -> "Haloed":
         """Return the maps that are made of each stripe, with `halo` rows of their neighbours."""
-        return Windows(self, map(maps, self.stripes), halo, multiple)
+        return Haloed(self, map(maps, self.stripes), halo, multiple)
 
     def narrowed(self, halo: int, stripes: Iterator[Tensor]) -> "Stream":
         """Return what was made of windows: rows whose neighbours did not come are missing."""
@@ -34,7 +34,7 @@ class Stream:
         return Stream(stripes, Band(start, stop), self.height)
 
 
-class Windows(Iterator[tuple[Tensor, ...]]):
+class Haloed(Iterator[tuple[Tensor, ...]]):
     """Stripes of maps that advance together, each widened by `halo` rows of its neighbours.
 
     Zeros stand for the rows outside the image. Rows leave as soon as the rows below them have
@@ -80,7 +80,7 @@ def zeros(like: Tensor, rows: int) -> Tensor:
     return like.new_zeros(1, 1, 1, 1).expand(1, like.shape[1], rows, like.shape[3])
 
 
-def within(band: Band, windows: Windows, start: int, halo: int) -> Iterator[tuple[Tensor, ...]]:
+def within(band: Band, windows: Haloed, start: int, halo: int) -> Iterator[tuple[Tensor, ...]]:
     """Cut windows, the first of which begins at row `start`, to the rows of a band."""
     for parts in windows:
         stop = start + parts[0].shape[2] - 2 * halo
@@ -91,7 +91,7 @@ def within(band: Band, windows: Windows, start: int, halo: int) -> Iterator[tupl
         del parts
 
 
-def located(stream: Stream) -> Iterator[tuple[int, Tensor]]:
+def numbered(stream: Stream) -> Iterator[tuple[int, Tensor]]:
     """Number stripes by their first row; none is kept alive while the next is made."""
     start = stream.rows.start
     for rows in stream.stripes:

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from laformer.attention import Sums, add, convolve, inner
+from laformer.attention import Sums, add_into, convolve, inner
 from laformer.bands import Alone, Group
 from laformer.config import NUM_LEVELS
 from laformer.geometry import padding
@@ -39,9 +39,9 @@ from laformer.maps import (
     RowsInMemory,
     joined,
 )
-from laformer.memory import Maps, Size, plan_stripes
+from laformer.memory import Maps, Plan, Size, plan_stripes
 from laformer.model import Block, LAformer, Step
-from laformer.streams import Stream, located, within
+from laformer.streams import Stream, numbered, within
 
 Report = Callable[[float], None]
 """Hears fractions from 0 to 1."""
@@ -84,14 +84,16 @@ def restore_band(
     Every process gives the same lq (B, C, H, W), which may be mapped from a file: only the rows
     of its band are read. The bands (B, out_channels, n, W * scale) of ranks 0, 1, … are the
     restored image from top to bottom; a low image leaves the last ranks without rows. The other
-    options are those of `restore_in_stripes`, for this process. When one process fails, the
-    others wait until the group's timeout.
+    options are those of `restore_in_stripes`, for this process; `memory_bytes` leaves out the few
+    rows that neighbours lend. Under NCCL every process has chosen its GPU with
+    torch.cuda.set_device before. A budget too small in one process raises ModelError in all; when
+    one fails later, the others wait until the group's timeout.
     """
     options = Options(memory_bytes, stripe_rows, progress, scratch)
     height = lq.shape[2] + padding(*lq.shape[2:])[0]
-    company = Group(group, model.config, height)
-    start = min(company.band(height).start, lq.shape[2])
-    return start * model.config.scale, _restore(model, lq, company, options)
+    ranks = Group(group, model, height)
+    start = min(ranks.band(height).start, lq.shape[2])
+    return start * model.config.scale, _restore(model, lq, ranks, options)
 
 
 @dataclass(frozen=True)
@@ -104,25 +106,40 @@ class Options:
     scratch: Path | None
 
 
-def _restore(model: LAformer, lq: Tensor, company: Alone | Group, options: Options) -> Tensor:
+def _restore(model: LAformer, lq: Tensor, ranks: Alone | Group, options: Options) -> Tensor:
     """Return the rows of this process of the restored image."""
     batch, _, height, width = lq.shape
     scale, device = model.config.scale, next(model.parameters()).device
-    start, stop = company.band(Pixels(lq[:1], device).height)
+    start, stop = ranks.band(Pixels(lq[:1], device).height)
     rows = min(stop, height) - min(start, height)
     restored = lq.new_empty(batch, model.config.out_channels, rows * scale, width * scale)
-    if not rows:
+    plan = ranks.agreed(lambda: planned(model, lq, rows, options))
+    if plan is None:
+        options.progress(1.0)
         return restored
-    size = Size(config=model.config, height=rows, width=width, dtype=model.embed.weight.dtype)
-    plan = plan_stripes(size, device, options.memory_bytes, options.stripe_rows, results=batch)
     meter = Meter(options.progress, batch * num_walks(model))
     for image, result in zip(lq.chunk(batch), restored.chunk(batch), strict=True):
         with torch.no_grad(), ExitStack() as files:
             home = home_of(plan.maps, options.scratch, files)
-            walker = Walker(model, plan.stripe_rows, home, meter, company)
+            walker = Walker(model, plan.stripe_rows, home, meter, ranks)
             walker.restore(Pixels(image, device), result)
     options.progress(1.0)
     return restored
+
+
+def planned(model: LAformer, lq: Tensor, rows: int, options: Options) -> Plan | None:
+    """Return how to restore `rows` rows of lq; None when there are none."""
+    size = Size(
+        config=model.config,
+        height=max(1, rows),
+        width=lq.shape[3],
+        dtype=model.embed.weight.dtype,
+        image_dtype=lq.dtype,
+    )
+    device, results = model.embed.weight.device, lq.shape[0]
+    memory_bytes = options.memory_bytes if rows else None
+    plan = plan_stripes(size, device, memory_bytes, options.stripe_rows, results)
+    return plan if rows else None
 
 
 def home_of(maps: Maps, scratch: Path | None, files: ExitStack) -> Home:
@@ -146,10 +163,11 @@ def transformed(step: Step, stream: Stream, sums: Sequence[Sums | None]) -> Stre
     def transform(windows: tuple[Tensor, ...]) -> Tensor:
         x, normalised = inner(windows[0], step.halo), windows[1]
         for branch, known in zip(step.branches, sums, strict=True):
-            x = add(x, branch.transform(inner(normalised, step.halo - branch.halo), known))
+            part = inner(normalised, step.halo - branch.halo)
+            x = add_into(branch.transform(part, known), x)
         return x
 
-    return stream.narrowed(step.halo, map(transform, stream.windows(step.halo, with_norm)))
+    return stream.narrowed(step.halo, map(transform, stream.haloed(step.halo, with_norm)))
 
 
 def summarised(step: Step, stream: Stream, band: Band) -> Sequence[Sums | None]:
@@ -165,7 +183,7 @@ def summarised(step: Step, stream: Stream, band: Band) -> Sequence[Sums | None]:
     def add(totals: list[Sums | None], sums: list[Sums | None]) -> list[Sums | None]:
         return [a and b and a.add(b) for a, b in zip(totals, sums, strict=True)]
 
-    windows = stream.windows(step.halo, norm)
+    windows = stream.haloed(step.halo, norm)
     start = stream.narrowed(step.halo, stream.stripes).rows.start
     return reduce(add, map(summarise, within(band, windows, start, step.halo)))
 
@@ -176,7 +194,7 @@ def convolved(conv: nn.Module, stream: Stream) -> Stream:
     A stream that does not begin at the top of the image begins at an odd row.
     """
     weight = cast(nn.Conv2d, conv).weight
-    windows = stream.windows(1, lambda rows: (rows.to(weight.dtype),), multiple=2)
+    windows = stream.haloed(1, lambda rows: (rows.to(weight.dtype),), multiple=2)
     return stream.narrowed(1, (convolve(window, weight, halo=1) for (window,) in windows))
 
 
@@ -188,12 +206,12 @@ class Walker:
     stripe_rows: int
     home: Home
     meter: "Meter"
-    company: Alone | Group
+    ranks: Alone | Group
 
     def restore(self, pixels: Pixels, result: Tensor) -> None:
         """Fill result (1, out_channels, n, W * scale); compare LAformer.forward."""
         model = self.model
-        top, bottom = self.company.band(pixels.height)
+        top, bottom = self.ranks.band(pixels.height)
         levels = [
             FeatureMap(Band(top >> level, bottom >> level), pixels.height >> level, self.home)
             for level in range(NUM_LEVELS)
@@ -217,7 +235,7 @@ class Walker:
             context = reach(blocks) + reach(blocks) % 2
             below = self._read(levels.pop(), context // 2 + 1, shrink=2)
             skip = levels.pop()
-            merged = self._merged(doubled(up, below), self.company.border(skip, context), merge)
+            merged = self._merged(doubled(up, below), self.ranks.border(skip, context), merge)
             levels.append(skip if merge else skip.widened())
             self._run(blocks, merged, levels[-1])
         self._finish(levels.pop(), pixels, result)
@@ -240,7 +258,7 @@ class Walker:
 
     def _summarised(self, step: Step, stream: Stream, target: FeatureMap) -> Sequence[Sums | None]:
         sums = summarised(step, stream, target.band)
-        return self.company.total(sums, target.height * target.width)
+        return self.ranks.total(sums, target.height * target.width)
 
     def _pixels(self, pixels: Pixels, band: Band, context: int) -> Stream:
         """Read a band of lq and `context` rows around it, as far as there are any."""
@@ -249,7 +267,7 @@ class Walker:
 
     def _read(self, source: FeatureMap, context: int, *, shrink: int = 1) -> Stream:
         """Read a map and `context` rows around it, as far as there are any."""
-        bordered = self.company.border(source, context)
+        bordered = self.ranks.border(source, context)
         return self._stream(bordered, bordered.band, source.height, shrink)
 
     def _stream(
@@ -265,7 +283,7 @@ class Walker:
 
         def written() -> Iterator[Tensor]:
             weight = max(1, len(target.groups)) ** 2 / (stream.rows.stop - stream.rows.start)
-            for start, rows in located(stream):
+            for start, rows in numbered(stream):
                 target.write(start, rows)
                 self.meter.advance(weight * rows.shape[2])
                 yield rows
@@ -277,7 +295,7 @@ class Walker:
         """Append the skip's channels to those from below."""
 
         def merged() -> Iterator[Tensor]:
-            for start, rows in located(stream):
+            for start, rows in numbered(stream):
                 both = joined([rows, skip.read(start, start + rows.shape[2])], dim=1)
                 yield merge(both) if merge else both
 
@@ -286,7 +304,7 @@ class Walker:
     def _finish(self, source: FeatureMap, pixels: Pixels, result: Tensor) -> None:
         """Answer and crop the padding."""
         model, top, start = self.model, source.band.start, source.band.start
-        for (window,) in self._read(source, 1).windows(1, lambda rows: (rows,)):
+        for (window,) in self._read(source, 1).haloed(1, lambda rows: (rows,)):
             stop = start + window.shape[2] - 2
             image = pixels.read(start, stop, halo=model.image_reach)
             answer = model.answer(window, image, part=True)

@@ -8,6 +8,8 @@ import pytest
 
 from jobs import cli, demo
 from jobs.config import DemoJob
+from laformer import checkpoint
+from tests import networks
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +43,15 @@ def test_a_command_of_the_docs_is_understood(page, command):
         assert words[1] in targets
     else:
         assert words[0] in ("export", "mlflow"), command
+
+
+def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save(Path("runs/train/first/step_00020000"), networks.state(networks.config()), {})
+    scope = {}
+    exec(block, scope)
+    assert scope["restored"].shape == scope["lq"].shape
 
 
 def test_the_docs_have_commands():

@@ -97,6 +97,7 @@ def test_what_is_not_understood_is_one_message(argv, message, capsys):
         (["train", "demo", "--task", "other"], "--task"),
         (["train", "demo", "--model.scale", "2"], "model.scale 2: the photos of every task keep"),
         (["prepare", "photos", "--holdout", "2"], "holdout 2.0 is outside [0, 1)"),
+        (["export", "s3://b/model.onnx"], "target s3://b/model.onnx is no file of this machine"),
         (["export", "model.pth"], "target model.pth ends neither in .onnx nor in .pt2"),
     ],
 )

@@ -12,6 +12,7 @@ from torch import nn
 from laformer.attention import ChannelSums, KeyValueSums
 from laformer.bands import Alone, num_bands
 from laformer.config import ModelConfig
+from laformer.errors import ModelError
 from laformer.model import LAformer
 from laformer.stripes import restore_band
 
@@ -69,8 +70,23 @@ def work(rank, folder):
         num = rows.shape[2]
         difference = (rows - whole[:, :, start : start + num]).abs().max() if num else 0.0
         found.append((start, num, float(difference / whole.abs().max().clamp(min=1))))
+    found.append(failures(rank, groups))
     (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
+
+
+def failures(rank, groups):
+    """Return what a budget too small in one process alone, and a foreign group, tell this one."""
+    model, told = network({}, torch.float32), []
+    lq = image(model, TALL, torch.float32)
+    budgets = {"memory_bytes": 1000} if rank == 1 else {}
+    for group, options in ((groups[MOST - 1], budgets), (groups[0], {})):
+        try:
+            restore_band(model, lq, group, **options)
+            told.append("")
+        except ModelError as error:
+            told.append(str(error))
+    return told
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +109,20 @@ def test_bands_are_the_image(found, index):
 
 
 def test_every_process_of_a_high_image_has_rows(found):
-    assert all(each[-1][1] > 0 for each in found)
+    assert all(each[len(CASES) - 1][1] > 0 for each in found)
+
+
+def test_a_failure_in_one_process_is_one_in_all(found):
+    told = [each[-1][0] for each in found]
+    assert told[1].startswith("memory_bytes 1000 is less than")
+    assert {told[0], told[2], told[3]} == {
+        "1 of 4 processes cannot begin; their own errors say why"
+    }
+
+
+def test_a_process_outside_the_group_is_told_so(found):
+    assert found[0][-1][1] == ""
+    assert found[3][-1][1].startswith("process 3 is not in this group")
 
 
 def test_a_low_image_is_shared_by_fewer():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from laformer import memory
 from laformer.config import SIZES
 from laformer.memory import Plan, Size, plan_stripes
+from laformer.restore import Restorer
 from laformer.stripes import restore_in_stripes
 from tests.perf.measure import GIVE_BACK, THREADS, elsewhere, grown_bytes
 from tests.perf.network import image, ours
@@ -19,26 +21,27 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 
 
-def peak(**options):
-    """Return by how much this process grows for one image, in stripes where there are options."""
+def peak(way="whole", scale=1, side=512, **options):
+    """Return by how much this process grows for one image."""
     torch.set_num_threads(THREADS)
-    model = ours(SIZES["tiny"])
-
-    def restore(lq):
-        return restore_in_stripes(model, lq, **options) if options else model(lq)
-
+    model = ours(dataclasses.replace(SIZES["tiny"], scale=scale))
+    ways = {
+        "whole": model,
+        "stripes": partial(restore_in_stripes, model, **options),
+        "restorer": lambda lq: Restorer(model, CPU, **options)._restore(lq),
+    }
     with torch.inference_mode():
         model(image(64, 64))
         restore_in_stripes(model, image(64, 64))
-        lq = image(**SIDE)
-        return grown_bytes(lambda: restore(lq))
+        lq = image(side, side)
+        return grown_bytes(lambda: ways[way](lq))
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("stripe_rows", [None, 32])
 def test_tensors_take_what_is_predicted(stripe_rows):
-    options = {"stripe_rows": stripe_rows} if stripe_rows else {}
+    options = {"way": "stripes", "stripe_rows": stripe_rows} if stripe_rows else {}
     taken = elsewhere(peak, GIVE_BACK, **options)
     striped = SIZE.map_bytes() + SIZE.stripe_bytes(stripe_rows or 0)
     predicted = striped if stripe_rows else SIZE.whole_bytes()
@@ -51,7 +54,32 @@ def test_tensors_take_what_is_predicted(stripe_rows):
 def test_the_process_stays_within_the_budget(divisor, maps):
     budget = SIZE.whole_bytes() // divisor
     assert plan_stripes(SIZE, CPU, budget, None).maps == maps
-    assert elsewhere(peak, {}, memory_bytes=budget) < budget
+    assert elsewhere(peak, {}, way="stripes", memory_bytes=budget) < budget
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("divisor", [1, 2])
+def test_a_restorer_stays_within_its_budget(divisor):
+    budget = SIZE.whole_bytes(CPU) // divisor
+    assert elsewhere(peak, {}, way="restorer", memory_bytes=budget) < budget
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("stripe_rows", [None, 16])
+def test_what_enlarges_takes_what_is_predicted(stripe_rows):
+    size = Size(
+        config=dataclasses.replace(SIZES["tiny"], scale=8),
+        height=192,
+        width=192,
+        dtype=torch.float32,
+    )
+    options = {"way": "stripes", "stripe_rows": stripe_rows} if stripe_rows else {}
+    taken = elsewhere(peak, GIVE_BACK, scale=8, side=192, **options)
+    striped = size.map_bytes() + size.stripe_bytes(stripe_rows or 0)
+    predicted = striped if stripe_rows else size.whole_bytes()
+    assert taken / 1.4 < predicted < taken * 1.4
 
 
 def test_more_memory_makes_higher_stripes_until_they_are_as_high_as_is_useful():
@@ -72,4 +100,8 @@ def test_maps_leave_a_gpu_for_the_host_and_the_host_for_files(monkeypatch):
 def test_super_resolution_counts_its_larger_result():
     larger = dataclasses.replace(SIZE, config=dataclasses.replace(SIZE.config, scale=4))
     assert larger.result_bytes() == 16 * SIZE.result_bytes()
-    assert larger.whole_bytes() - SIZE.whole_bytes() == 15 * SIZE.result_bytes()
+
+
+def test_a_wider_image_makes_a_wider_result():
+    wide = dataclasses.replace(SIZE, image_dtype=torch.float64)
+    assert wide.result_bytes() == 2 * SIZE.result_bytes()

@@ -110,6 +110,8 @@ def test_named_sizes_have_the_parameters_the_docs_state(size, million):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"dim": 9, "head_dim": 9}, "dim 9 is odd, but the way down halves channels; use dim=10"),
+        ({"refinement": -1}, "refinement -1 is less than 0; use 0"),
         ({"dim": 10, "head_dim": 4}, "dim 10 is not a multiple of head_dim 4"),
         ({"kernel": 4}, "kernel 4 is not one of 0, 3, 5, 7"),
         ({"blocks": (1, 0, 1, 1)}, "does not give each of 4 levels at least one"),

@@ -9,7 +9,7 @@ from laformer.config import ModelConfig
 from laformer.model import LAformer, num_parameters
 
 STEPS_OF_ONE = 96
-"""Expansion is varied in steps that add one hidden channel at the lowest level of `tiny`."""
+"""Expansion is varied in steps finer than those of any level, whose channels go by eights."""
 
 
 def equal_parameters(config: ModelConfig, wanted: int) -> ModelConfig:
