@@ -157,7 +157,7 @@ def summarise(k: Tensor, v: Tensor, phi: Phi) -> KeyValueSums:
     wide = torch.promote_types(k.dtype, torch.float32)
     with torch.autocast(k.device.type, enabled=False):
         parts = (
-            (feature_map(some_k.contiguous(), phi).to(wide), some_v.to(wide))
+            (feature_map(packed(some_k), phi).to(wide), some_v.to(wide))
             for some_k, some_v in zip(in_cache(k), in_cache(v), strict=True)
         )
         sums = (KeyValueSums(a.mT @ b, a.sum(dim=2, keepdim=True), a.shape[2]) for a, b in parts)
@@ -175,7 +175,7 @@ def attend(q: Tensor, sums: KeyValueSums, phi: Phi) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
 
         def answer(some: Tensor) -> Tensor:
-            wide = feature_map(some.contiguous(), phi).to(kv.dtype)
+            wide = feature_map(packed(some), phi).to(kv.dtype)
             return ((wide @ kv) / (wide @ k + EPS)).to(some.dtype)
 
         parts = in_cache(q)
@@ -196,6 +196,14 @@ def in_cache(tokens: Tensor) -> tuple[Tensor, ...]:
     if tokens.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return (tokens,)
     return torch.split(tokens, TOKENS_AT_ONCE, dim=2)
+
+
+def packed(tokens: Tensor) -> Tensor:
+    """Return tokens side by side in memory where that pays.
+
+    On a CPU elementwise functions of tokens with gaps take three times as long.
+    """
+    return tokens.contiguous() if tokens.device.type == "cpu" else tokens
 
 
 class RELA(nn.Module):
