@@ -9,7 +9,6 @@ killed upload are invisible but kept, so give the bucket a rule that expires unf
 """
 
 import contextlib
-import datetime as dt
 import errno
 import functools
 import itertools
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pipelines import faults
+from pipelines import clients, faults
 from pipelines.errors import OutageError, StorageError
 from pipelines.faults import Fault
 
@@ -38,25 +37,6 @@ MAX_DELAY_S = 4.0
 
 GIVE_UP_S = 10.0
 """No new attempt after this many seconds: a dead endpoint is reported, not waited for."""
-
-CONNECT_TIMEOUT_S = 2.0
-"""Time to open a connection."""
-
-STALL_TIMEOUT_S = 5.0
-"""Time without one byte before a request is given up."""
-
-_ENVIRONMENT = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "STORAGE_EMULATOR_HOST",
-)
 
 _T = TypeVar("_T")
 
@@ -224,7 +204,7 @@ def _explain(uri: str, fault: Fault, error: OSError) -> str:
             endpoint = os.environ.get("STORAGE_EMULATOR_HOST", "Google Cloud Storage")
             names = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS")
         case _Object(_, bucket, _):
-            endpoint = _s3_endpoint() or "Amazon S3"
+            endpoint = clients.s3_endpoint() or "Amazon S3"
             names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         case _:
             bucket, endpoint, names = "", "the disk", ("the mount", "the owner")
@@ -234,100 +214,13 @@ def _explain(uri: str, fault: Fault, error: OSError) -> str:
     return f"{uri}: {meaning} ({str(error).strip() or type(error).__name__})"
 
 
-def _s3_endpoint() -> str | None:
-    """Return the endpoint the environment names; None is Amazon's own."""
-    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    if url and "://" not in url:
-        raise StorageError(f"AWS_ENDPOINT_URL {url} has no scheme; write http://{url}")
-    return url
-
-
-def _settle_s3() -> tuple[str | None, str | None]:
-    """Return endpoint and region, the environment completed for a store that is not Amazon's."""
-    url = _s3_endpoint()
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if url is None or "amazonaws.com" in url:
-        return url, region
-    # Ceph refuses the checksum trailers that Amazon's clients send since 2025 (HTTP 411).
-    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-    os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
-    return url, region or "us-east-1"
-
-
-def _place_key() -> tuple[object, ...]:
-    """Return what a client depends on; after a fork the threads of the parent's are gone."""
-    return (os.getpid(), *map(os.environ.get, _ENVIRONMENT))
-
-
-def _arrow(scheme: str) -> Any:
-    return _cached_arrow(scheme, _place_key())
-
-
-@functools.lru_cache(maxsize=8)
-def _cached_arrow(scheme: str, _key: tuple[object, ...]) -> Any:
-    from pyarrow import fs  # noqa: PLC0415
-
-    if scheme == "s3":
-        endpoint, region = _settle_s3()
-        return fs.S3FileSystem(
-            endpoint_override=endpoint,
-            region=region,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            request_timeout=STALL_TIMEOUT_S,
-            # The standard strategies share a budget of retries, which a bad minute uses up.
-            retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=2),
-            # A small object is then one PUT instead of a three-request upload.
-            allow_delayed_open=True,
-        )
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
-    http, _, host = (emulator or "").rpartition("://")
-    return fs.GcsFileSystem(
-        anonymous=bool(emulator),
-        scheme=http or ("http" if emulator else None),
-        endpoint_override=host or None,
-        retry_time_limit=dt.timedelta(seconds=STALL_TIMEOUT_S),
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _cached_s3fs(_key: tuple[object, ...]) -> Any:
-    import s3fs  # noqa: PLC0415
-
-    endpoint, region = _settle_s3()
-    client = s3fs.S3FileSystem(
-        skip_instance_cache=True,
-        use_listings_cache=False,
-        endpoint_url=endpoint,
-        client_kwargs={"region_name": region},
-        config_kwargs={
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": STALL_TIMEOUT_S,
-            "retries": {"mode": "legacy", "max_attempts": 2},
-        },
-    )
-    client.retries = 1
-    return client
-
-
-def _call_s3(method: str, **arguments: Any) -> dict[str, Any]:
-    """Call the S3 client below s3fs: its own find and rm take '?versionId=' out of a key."""
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
-
-    try:
-        answer: dict[str, Any] = _cached_s3fs(_place_key()).call_s3(method, **arguments)
-    except BotoCoreError as error:
-        raise OSError(f"AWS Error {type(error).__name__} during {method}: {error}") from error
-    return answer
-
-
 def _read(uri: str) -> bytes:
     match _locate(uri):
         case Path() as path:
             with path.open("rb") as file:
                 data, num_bytes = file.read(), os.fstat(file.fileno()).st_size
         case place:
-            with _arrow(place.scheme).open_input_file(place.path) as stream:
+            with clients.arrow(place.scheme).open_input_file(place.path) as stream:
                 data, num_bytes = stream.read(), stream.size()
     if len(data) != num_bytes:
         raise _ShortReadError(f"{len(data)} of {num_bytes} bytes")
@@ -339,7 +232,7 @@ def _write(uri: str, data: bytes) -> None:
         case Path() as path:
             _write_local(path, data)
         case place:
-            with _arrow(place.scheme).open_output_stream(place.path) as stream:
+            with clients.arrow(place.scheme).open_output_stream(place.path) as stream:
                 stream.write(data)
 
 
@@ -367,7 +260,7 @@ def _exists(uri: str) -> bool:
         case place:
             from pyarrow import fs  # noqa: PLC0415
 
-            kind = _arrow(place.scheme).get_file_info(place.path).type
+            kind = clients.arrow(place.scheme).get_file_info(place.path).type
             return bool(kind != fs.FileType.NotFound)
 
 
@@ -377,10 +270,10 @@ def _delete(uri: str) -> None:
             path.unlink(missing_ok=True)
         case _Object(scheme="s3") as place:
             # pyarrow would leave an empty object in the place of the folder.
-            _call_s3("delete_object", Bucket=place.bucket, Key=place.key)
+            clients.call_s3("delete_object", Bucket=place.bucket, Key=place.key)
         case place:
             with contextlib.suppress(FileNotFoundError):
-                _arrow(place.scheme).delete_file(place.path)
+                clients.arrow(place.scheme).delete_file(place.path)
 
 
 def _is_wanted(endings: tuple[str, ...], key: str) -> bool:
@@ -434,7 +327,7 @@ def _list_s3(root: str, place: _Object, wanted: _Filter) -> Iterator[Entry]:
 
 def _s3_items(root: str, **request: Any) -> Iterator[dict[str, Any]]:
     while True:
-        page = _attempt(root, functools.partial(_call_s3, "list_objects_v2", **request))
+        page = _attempt(root, functools.partial(clients.call_s3, "list_objects_v2", **request))
         yield from page.get("Contents", [])
         if not page.get("IsTruncated"):
             return
@@ -448,7 +341,7 @@ def _s3_entry(item: dict[str, Any], key: str) -> Entry:
 def _list_gs(place: _Object, wanted: _Filter) -> Iterator[Entry]:
     from pyarrow import fs  # noqa: PLC0415
 
-    client = _arrow(place.scheme)
+    client = clients.arrow(place.scheme)
     info = client.get_file_info(place.path)
     if info.type == fs.FileType.File:
         yield _gs_entry(info, place.name)
