@@ -213,7 +213,7 @@ def build_page(
             f"{task.title}: Ray Data streamed clean photos and degraded them on the fly, Ray "
             "Train trained the network, MLflow tracked it, and a batch job restored a folder "
             "with the promoted model. The photos below were kept out of training; they were "
-            "restored from 8-bit files. The score starts from what its protocol says."
+            "restored from 8-bit files. The score follows its protocol, which may start finer."
         ),
         facts=facts,
         pairs=tuple(pairs),
