@@ -50,7 +50,7 @@ RESTORMERS = {"base": {}, "tiny": {"dim": 12, "blocks": (1, 1, 1, 1), "refinemen
 QUICK = {
     "operators": (128,),
     "networks": {"tiny": (128,)},
-    "stripes": (("tiny", 512, 512),),
+    "stripes": (("tiny", 384, 384),),
     "growth": (128, 256),
     "rounds": 1,
 }
@@ -132,7 +132,7 @@ def token_parts(rounds):
         finally:
             attention.TOKENS_AT_ONCE = parts
 
-    times = interleaved({"parts": attend, "at once": at_once}, max(3, rounds))
+    times = interleaved({"parts": attend, "at once": at_once}, rounds)
     moved = 4 * q.numel() * q.element_size()
     return times["at once"], times["parts"], moved
 
@@ -298,7 +298,7 @@ def growth(sides, rounds):
 @in_recycled_memory
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="under a minute, smaller networks")
+    parser.add_argument("--quick", action="store_true", help="about a minute, smaller networks")
     quick = parser.parse_args().quick
     options = QUICK if quick else FULL
     rounds = options["rounds"]
