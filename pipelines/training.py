@@ -19,7 +19,8 @@ from pipelines import images, manifest, storage
 from pipelines.config import DataConfig
 from pipelines.context import streaming
 from pipelines.errors import DataError, ImageError, ManifestError, OutageError, StorageError
-from pipelines.pairs import Degraded, Pixels, Synthesised
+from pipelines.pairs import Synthesised
+from pipelines.pixels import Degraded, Pixels
 from pipelines.plan import Plan, Span, spans
 
 READ_AHEAD = 4

@@ -1,11 +1,11 @@
 """Additive white Gaussian noise."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.pairs import Pixels
+from pipelines.pixels import Pixels, like, to_float
 
 
 @dataclass(frozen=True)
@@ -14,21 +14,34 @@ class GaussianNoise:
 
     The sum is neither clipped nor rounded to 8 bits: that is what the benchmarks add (DnCNN,
     FFDNet and after), and clipping would change the task. It travels as float16, whose step
-    within [0, 1] is at most 1/8 of an 8-bit level.
+    within [0, 1] is at most 1/8 of an 8-bit level. With `clip` it is what a file would hold.
     """
 
     sigma: tuple[float, float]
     """Lowest and highest standard deviation, in 8-bit levels (0-255)."""
+    grey: float = 0.0
+    """Probability that a sample has the same noise in every channel (Real-ESRGAN: 0.4)."""
+    clip: bool = False
+    """Whether the sum is clipped to the range and keeps the dtype of gt."""
 
     def __post_init__(self) -> None:
         """Refuse an empty range."""
         low, high = self.sigma
         if not 0 <= low <= high:
             raise ValueError(f"sigma {self.sigma} is not 0 <= low <= high; use for example (0, 50)")
+        if not 0 <= self.grey <= 1:
+            raise ValueError(f"grey {self.grey} is outside [0, 1]; use for example 0.4")
 
-    def __call__(self, gt: Pixels, rng: np.random.Generator) -> NDArray[np.float16]:
-        """Return lq (H, W, C) float16 in units of the full range of gt; may leave [0, 1]."""
+    def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
+        """Return lq (H, W, C) float16 in units of the full range of gt; may leave [0, 1].
+
+        With `clip`, and for float32 between the steps of a chain, in the dtype of gt.
+        """
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
-        noise = rng.standard_normal(gt.shape, dtype=np.float32)
-        scale = np.float32(1 / np.iinfo(gt.dtype).max)
-        return (gt * scale + noise * sigma).astype(np.float16)
+        grey = self.grey > 0 and rng.random() < self.grey
+        shape = (*gt.shape[:2], 1) if grey else gt.shape
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        noisy = to_float(gt) + noise * sigma
+        if self.clip:
+            return like(np.clip(noisy, 0, 1), gt)
+        return noisy if gt.dtype == np.float32 else noisy.astype(np.float16)

@@ -1,20 +1,23 @@
 """JPEG compression."""
 
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines import images
-from pipelines.pairs import Pixels
+from pipelines.pixels import Pixels, like, to_float
+
+EIGHT_BITS: Final = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
 class Jpeg:
     """lq = decode(encode(gt, quality)), quality ~ U{low, ..., high} for each sample.
 
-    libjpeg's quantisation tables, chroma at half size (4:2:0). 16-bit gt is rounded to 8 bits
-    first: JPEG holds no more. Source: DnCNN, SwinIR; the range is that of blind models.
+    libjpeg's quantisation tables, chroma at half size (4:2:0). Other gt than 8-bit is rounded to 8
+    bits first, for JPEG holds no more, and brought back to its range. Source: DnCNN, SwinIR; the
+    range is that of blind models.
     """
 
     quality: tuple[int, int]
@@ -28,7 +31,10 @@ class Jpeg:
                 f"quality {self.quality} is not 1 <= low <= high <= 100; use for example (10, 95)"
             )
 
-    def __call__(self, gt: Pixels, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Return lq (H, W, C) uint8."""
+    def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
+        """Return lq (H, W, C) in the dtype of gt."""
         low, high = self.quality
-        return images.recompress(images.eight_bit(gt), int(rng.integers(low, high + 1)))
+        quality = int(rng.integers(low, high + 1))
+        levels = images.eight_bit(like(gt, EIGHT_BITS) if gt.dtype == np.float32 else gt)
+        lq = images.recompress(levels, quality)
+        return lq if gt.dtype == np.uint8 else like(to_float(lq), gt)

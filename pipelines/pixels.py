@@ -1,0 +1,47 @@
+"""Pixels as a degradation sees them: the levels of a file, or float32 in units of the full range.
+
+The dtype tells the range: uint8 is 0 to 255, uint16 is 0 to 65535, float32 is 0 to 1.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[Any]
+"""(H, W, C) RGB or grey: uint8 or uint16 as stored, float32 between the steps of a `Chain`."""
+
+Degraded: TypeAlias = NDArray[Any]
+"""As `Pixels`; float16 is in units of the full range, and may leave [0, 1]."""
+
+Degrade: TypeAlias = Callable[[Pixels, np.random.Generator], Degraded]
+"""A degradation: (gt, rng) -> lq.
+
+The input stays untouched; the same generator state gives the same bytes; the dtype is kept, but
+for noise that must not be clipped (float16). Integers are rounded and clipped once, at the end;
+float32 is neither. A degradation may enlarge or reduce: then its value says by how much.
+"""
+
+
+def to_float(pixels: Pixels) -> NDArray[np.float32]:
+    """Return a float32 copy in units of the full range."""
+    if pixels.dtype == np.float32:
+        return np.array(pixels, np.float32)
+    scaled: NDArray[np.float32] = pixels * np.float32(1 / np.iinfo(pixels.dtype).max)
+    return scaled
+
+
+def like(values: NDArray[np.float32], gt: Pixels) -> Any:
+    """Return float32 `values` in the dtype of `gt`: integers rounded and clipped, floats as is."""
+    if gt.dtype == np.float32:
+        return values
+    height, width, channels = values.shape
+    depth = cv2.CV_8U if gt.dtype == np.uint8 else cv2.CV_16U
+    # One pass that scales, rounds and saturates; rows of samples, for OpenCV treats the channels
+    # of a colour image as different from one another.
+    rows = np.ascontiguousarray(values).reshape(height, width * channels)
+    peak: Any = float(np.iinfo(gt.dtype).max)
+    levels = cv2.multiply(rows, peak, dtype=depth)
+    return levels.reshape(height, width, channels)
