@@ -39,8 +39,10 @@ class TrainJob:
     """The training."""
     data: DataConfig = field(default_factory=DataConfig)
     """The samples."""
-    manifest: str | None = None
-    """The photos; $LAFORMER_STORE/manifest.parquet when not given."""
+    manifest: UseAppendAction[tuple[str, ...]] = ()
+    """The photos or pairs, once for each source; $LAFORMER_STORE/manifest.parquet by default."""
+    weight: UseAppendAction[tuple[int, ...]] = ()
+    """How often each source is visited beside the others; all as often when not given."""
     name: str | None = None
     """Name of the run, and so of its checkpoints; the recipe's name when not given."""
     workers: int | None = None
@@ -48,9 +50,10 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""
-        if self.model.scale != 1:
+        if self.weight and len(self.weight) != max(1, len(self.manifest)):
             raise ValueError(
-                f"model.scale {self.model.scale}: the photos of every task keep their size; use 1"
+                f"{len(self.manifest)} manifests have {len(self.weight)} weights; "
+                "give --weight once for each --manifest, in the same order"
             )
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers {self.workers} is less than 1; use at least 1")

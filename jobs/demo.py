@@ -130,7 +130,7 @@ def plan_training(
             flat_steps=min(options.flat_steps, job.steps // 3),
         )
     name = f"{job.recipe}-{options.steps}-{catalogue.digest()[:8]}"
-    return dataclasses.replace(recipe, train=options, manifest=manifest_uri, name=name)
+    return dataclasses.replace(recipe, train=options, manifest=(manifest_uri,), name=name)
 
 
 def promoted(name: str) -> str:
@@ -237,7 +237,7 @@ def commands(
     photos: str, job: DemoJob, training: TrainJob, name: str
 ) -> tuple[report.Command, ...]:
     """Return how to run each part alone on the same photos, from the same working folder."""
-    manifest, holdout = str(training.manifest), str(job.holdout)
+    (manifest,), holdout = training.manifest, str(job.holdout)
     steps = () if job.steps is None else ("--train.steps", str(job.steps))
     rows: tuple[tuple[str, tuple[str, ...], str], ...] = (
         (

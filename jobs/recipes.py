@@ -63,6 +63,7 @@ def from_json(text: str) -> TrainJob:
     try:
         values: dict[str, Any] = json.loads(text)
         model, train, data = values.pop("model"), values.pop("train"), values.pop("data")
+        values |= {name: tuple(values[name]) for name in ("manifest", "weight")}
         return TrainJob(
             model=ModelConfig(**model | {"blocks": tuple(model["blocks"])}),
             train=TrainConfig(**train | {"betas": tuple(train["betas"])}),

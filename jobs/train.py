@@ -36,7 +36,9 @@ from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
 from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
-from pipelines.training import TrainingStream, validation_stream
+from pipelines.tasks import Task
+from pipelines.training import TrainingStream
+from pipelines.validation import validation_stream
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """What Ray Train writes when a checkpoint is committed."""
@@ -60,13 +62,15 @@ class Trained:
 
 def run(job: TrainJob) -> Trained:
     """Train to the last step, register the best checkpoint and call it the candidate."""
-    manifest_uri = place.manifest_uri(job.manifest)
+    uris = manifest_uris(job)
     task = tasks.find(job.task)
+    check_model(job, task)
     stream = TrainingStream.create(
-        manifest_uri,
-        pairs=task.pairs,
+        uris,
+        task=task,
         patch_px=job.train.patch_px,
         plan_options={
+            "source_weights": job.weight or (1,) * len(uris),
             "seed": job.train.seed,
             "global_batch": job.train.global_batch,
             "crops_per_visit": job.data.crops_per_visit,
@@ -76,7 +80,7 @@ def run(job: TrainJob) -> Trained:
     name = run_name(job)
     same_run(name, recipes.to_json(job), stream.fingerprint())
     tracker = Tracker()
-    params = flatten(asdict(job)) | {"manifest_sha256": stream.manifest_digest}
+    params = flatten(asdict(job)) | {"manifest_sha256": stream.digest}
     with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
         run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
     facts = {
@@ -89,7 +93,7 @@ def run(job: TrainJob) -> Trained:
     failed = True
     try:
         with connected() as cluster:
-            cluster.require_shared(place.store(), manifest_uri, tracker.uri)
+            cluster.require_shared(place.store(), *uris, tracker.uri)
             result = fit(job, cluster, stream, MlflowObserver(tracker.uri, run_id), facts)
         trained = release(job, tracker, run_id, best(result))
         failed = False
@@ -97,6 +101,26 @@ def run(job: TrainJob) -> Trained:
         tracker.finish_run(run_id, failed=failed)
     say(f"registered {trained.version} as candidate")
     return trained
+
+
+def manifest_uris(job: TrainJob) -> tuple[str, ...]:
+    """Return the manifests of a job."""
+    return tuple(place.manifest_uri(each) for each in job.manifest or (None,))
+
+
+def check_model(job: TrainJob, task: Task) -> None:
+    """Raise JobError when the network takes or gives other images than the task has."""
+    facts = {
+        "scale": task.pairs.scale,
+        "in_channels": task.channels * task.views,
+        "out_channels": task.channels,
+    }
+    for name, wanted in facts.items():
+        if getattr(job.model, name) != wanted:
+            raise JobError(
+                f"model.{name} {getattr(job.model, name)} is not the {wanted} of {job.task}; "
+                f"use --model.{name.replace('_', '-')} {wanted}"
+            )
 
 
 def run_name(job: TrainJob) -> str:
@@ -119,7 +143,7 @@ def fit(
     num_workers = cluster.num_workers(job.workers, job.train.global_batch)
     with working("degrading the held-out photos"):
         validation = validation_stream(
-            place.manifest_uri(job.manifest), pairs=stream.pairs, config=job.data
+            manifest_uris(job), task=tasks.find(job.task), config=job.data
         ).take_all()
     progress = board()
     worker_job = WorkerJob(

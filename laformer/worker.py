@@ -18,6 +18,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointConsistencyMode, CheckpointUploadMode
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from laformer import checkpoint, loop
@@ -209,6 +210,9 @@ class Worker:
 
 
 def side_by_side(result: Validated) -> Array:
-    """Return lq, restored and gt in one row (H, 3 W, 3) uint8."""
-    images = [torch.from_numpy(image) for image in (result.lq, result.restored, result.gt)]
-    return torch.cat(images, dim=1).numpy()
+    """Return lq, restored and gt in one row (H, 3 W, 3) uint8, lq as large as the others."""
+    size, channels = result.gt.shape[:2], result.gt.shape[2]
+    pictures = [result.lq[:, :, :channels], result.restored, result.gt]
+    images = [torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures]
+    row = torch.cat([nn.functional.interpolate(image, size) for image in images], dim=3)
+    return row[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

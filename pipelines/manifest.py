@@ -45,6 +45,13 @@ class Manifest:
     """uri of the folder or bucket."""
     table: pa.Table
     """Rows of `SCHEMA`, sorted by key."""
+    lq_roots: tuple[str, ...] = ()
+    scale: int = 1
+
+    @property
+    def captured(self) -> bool:
+        """Tell whether there is an lq for each gt."""
+        return bool(self.lq_roots)
 
     def usable(self, split: str, *, min_px: int = 1) -> pa.Table:
         """Return the good rows of a split whose sides are both at least `min_px` pixels."""

@@ -1,8 +1,9 @@
-"""Where the lq of a gt comes from."""
+"""Where the lq of a gt comes from: it is computed, or somebody took it."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pipelines.pixels import Degrade
+from pipelines.pixels import Degrade, margin_of, scale_of
 
 
 @dataclass(frozen=True)
@@ -10,3 +11,27 @@ class Synthesised:
     """lq is computed from gt on the fly."""
 
     degrade: Degrade
+    """How."""
+
+    @property
+    def scale(self) -> int:
+        """Height and width of gt over those of lq."""
+        return scale_of(self.degrade)
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels around a crop that its lq is made of."""
+        return margin_of(self.degrade)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """lq was taken of the same scene as gt: it is read, and cut where gt is cut."""
+
+    views: int = 1
+    """Images of lq for each gt: 2 for the left and right view of a dual-pixel camera."""
+    scale: int = 1
+    """Height and width of gt over those of lq."""
+
+
+Pairs: TypeAlias = Synthesised | Captured

@@ -21,8 +21,20 @@ Degrade: TypeAlias = Callable[[Pixels, np.random.Generator], Degraded]
 
 The input stays untouched; the same generator state gives the same bytes; the dtype is kept, but
 for noise that must not be clipped (float16). Integers are rounded and clipped once, at the end;
-float32 is neither. A degradation may enlarge or reduce: then its value says by how much.
+float32 is neither. Two facts stand on the value where they are not the usual: `scale`, how many
+times lq is smaller than gt on each side (1), and `margin_px`, from how far around a crop pixels
+reach into it (0). `scale` divides `margin_px` and both sides of gt.
 """
+
+
+def scale_of(degrade: Degrade) -> int:
+    """Return how many times lq is smaller than gt on each side."""
+    return int(getattr(degrade, "scale", 1))
+
+
+def margin_of(degrade: Degrade) -> int:
+    """Return from how many pixels around a crop its lq is made."""
+    return int(getattr(degrade, "margin_px", 0))
 
 
 def to_float(pixels: Pixels) -> NDArray[np.float32]:

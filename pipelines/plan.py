@@ -1,13 +1,14 @@
 """Which pixels sample `n` is made of: pure arithmetic, no list, no state.
 
-    sample id n ── step n // G, lane n % G ── visit ── image, crop ── random generator (seed, n)
+    sample id n ── step n // G, lane n % G ── visit ── source ── image ── generator (seed, n)
 
 A training step consumes the G sample ids `[step * G, (step + 1) * G)`; G is the global batch. Its
 positions are *lanes*. Each lane walks visits of its own: a visit is one decode of one image, from
 which several crops are cut, and the crops of a few consecutive visits are shuffled within a
 *window*. So a batch holds G images, an image is decoded once for many steps, and whoever computes
 some lanes decodes only the images of those lanes: any split of the lanes over workers, any number
-of blocks and any restart point give the same bytes. docs/adr/0002-plan.md has the reasons.
+of blocks and any restart point give the same bytes. Visits are shared out among the sources of a
+mixture by their weights, exactly. docs/adr/0002-plan.md has the reasons.
 """
 
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ def permute(index: int, size: int, key: int) -> int:
     """
     if not 0 <= index < size:
         raise ValueError(f"index {index} is outside range({size})")
+    if size == 1:
+        return 0
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
     while True:
@@ -58,8 +61,10 @@ class Sample:
     """Position in the endless sequence of samples."""
     visit: int
     """Which decode it is cut from; the same visit is the same image."""
+    source: int
+    """Index of the source."""
     image: int
-    """Index of the image among the images of the plan."""
+    """Index of the image in its source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,10 @@ class Plan:
 
     seed: int
     """Names the sequence."""
-    num_images: int
-    """Images to draw from; each is visited once before any is visited again."""
+    source_images: tuple[int, ...]
+    """Images of each source; each is visited once before any of its source is visited again."""
+    source_weights: tuple[int, ...] = (1,)
+    """Visits of each source among every `sum(source_weights)` visits."""
     global_batch: int
     """Samples per training step over all workers; also the number of lanes."""
     crops_per_visit: int = 16
@@ -79,9 +86,15 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what has no samples."""
-        for name in ("num_images", "global_batch", "crops_per_visit", "visits_per_window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+        for name, value in vars(self).items():
+            counts = value if isinstance(value, tuple) else (value,)
+            if name != "seed" and min(counts, default=0) < 1:
+                raise ValueError(f"{name} {value} is less than 1; use at least 1")
+        if len(self.source_images) != len(self.source_weights):
+            raise ValueError(
+                f"{len(self.source_images)} sources have {len(self.source_weights)} weights; "
+                "give each source one, for example (3, 1)"
+            )
 
     @property
     def window_steps(self) -> int:
@@ -95,12 +108,24 @@ class Plan:
         shuffled = permute(slot, self.window_steps, mix(self.seed, 1, window, lane))
         lane_visit = window * self.visits_per_window + shuffled // self.crops_per_visit
         visit = lane_visit * self.global_batch + lane
-        return Sample(sample_id=sample_id, visit=visit, image=self.image(visit))
+        return Sample(sample_id, visit, *self.image(visit))
 
-    def image(self, visit: int) -> int:
-        """Return the image of a visit: a new permutation of all images in each epoch."""
-        epoch, position = divmod(visit, self.num_images)
-        return permute(position, self.num_images, mix(self.seed, 2, epoch))
+    def image(self, visit: int, skip: int = 0) -> tuple[int, int]:
+        """Return the source of a visit and the image there, or the one `skip` places after it.
+
+        Every cycle of `sum(source_weights)` visits is dealt out in an order of its own, and every
+        source walks a new permutation of its images in each of its epochs.
+        """
+        cycle, position = divmod(visit, sum(self.source_weights))
+        slot = permute(position, sum(self.source_weights), mix(self.seed, 3, cycle))
+        source = 0
+        while slot >= self.source_weights[source]:
+            slot -= self.source_weights[source]
+            source += 1
+        size = self.source_images[source]
+        epoch, place = divmod(cycle * self.source_weights[source] + slot, size)
+        found = permute(place, size, mix(self.seed, 2, epoch, *[source] * (source > 0)))
+        return source, (found + skip) % size
 
     def rng(self, sample_id: int) -> np.random.Generator:
         """Return the generator that makes every random choice of a sample."""

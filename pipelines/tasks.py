@@ -15,7 +15,11 @@ class Task:
     title: str
     """What a person would call it."""
     pairs: Synthesised
-    """How training pairs come about."""
+    """How lq is made of clean photos; a manifest of captured pairs takes its place."""
+    channels: int = 3
+    """Of gt: 1 grey, 3 RGB."""
+    views: int = 1
+    """Images of lq for each gt, stacked as channels: 2 for a dual-pixel camera."""
     gate: Benchmark
     """How a user's held-out photos judge a model before it is promoted."""
 

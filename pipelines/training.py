@@ -8,26 +8,28 @@ comes out is a block of crops in their stored bit depth: `sample_id` int64 (n,),
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import ray.data
 
-from pipelines import images, manifest, storage
-from pipelines.config import DataConfig
+from pipelines import manifest
 from pipelines.context import streaming
 from pipelines.errors import DataError, ImageError, ManifestError, OutageError, StorageError
-from pipelines.pairs import Synthesised
+from pipelines.manifest import Manifest
+from pipelines.pairs import Captured, Pairs
 from pipelines.pixels import Degraded, Pixels
 from pipelines.plan import Plan, Span, spans
+from pipelines.scenes import Crop, Form, Scene
+from pipelines.sources import Fetched, Source, entries, pairs_of
+from pipelines.tasks import Task
 
 READ_AHEAD = 4
 """Images fetched while one is decoded."""
 REPLACEMENTS = 8
 """Images tried in place of one that can no longer be read."""
-VALIDATION_SEED = 0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,44 +40,72 @@ Block = dict[str, np.ndarray[Any, Any]]
 class TrainingStream:
     """A value that every worker can turn into the same samples."""
 
-    manifest_uri: str
-    """Where the manifest is; tasks read it, so that no key list travels with them."""
-    manifest_digest: str
-    """sha256 of the manifest the plan was made for."""
-    bits: int
-    """Bits per sample of gt: 16 as soon as one image has 16, so that no block mixes types."""
-    pairs: Synthesised
-    """How lq is made."""
+    sources: tuple[Source, ...]
+    """What is mixed; the plan has their sizes and weights."""
+    form: Form
+    """Of gt: 16 bits as soon as one image has 16, so that no block mixes types."""
+    lq_dtype: str
+    """Of lq."""
     patch_px: int
-    """Side of a crop in pixels."""
+    """Side of a crop of gt in pixels."""
     plan: Plan
     """Which sample is what."""
 
     @classmethod
     def create(
-        cls, manifest_uri: str, *, pairs: Synthesised, patch_px: int, plan_options: dict[str, int]
+        cls, uris: tuple[str, ...], *, task: Task, patch_px: int, plan_options: dict[str, Any]
     ) -> "TrainingStream":
-        """Plan over the training images of a manifest. Raises ManifestError when none is usable."""
-        catalogue = manifest.read(manifest_uri)
-        rows = catalogue.usable("train", min_px=patch_px)
-        if not rows.num_rows:
-            raise ManifestError(
-                f"{manifest_uri} has no training photo of at least {patch_px} x {patch_px} pixels; "
-                "use a smaller patch or larger photos"
+        """Plan over the training images of some manifests.
+
+        Raises ManifestError when one has none that is usable, or pairs of another task.
+        """
+        if patch_px % task.pairs.scale:
+            raise DataError(
+                f"patch {patch_px} is not a multiple of the scale {task.pairs.scale}; "
+                f"use {patch_px // task.pairs.scale * task.pairs.scale}"
             )
-        return cls(
-            manifest_uri=manifest_uri,
-            manifest_digest=catalogue.digest(),
-            bits=max(rows["bits"].to_pylist()),
-            pairs=pairs,
-            patch_px=patch_px,
-            plan=Plan(num_images=rows.num_rows, **plan_options),
+        catalogues = [manifest.read(uri) for uri in uris]
+        tables = [
+            _training_table(uri, catalogue, patch_px)
+            for uri, catalogue in zip(uris, catalogues, strict=True)
+        ]
+        bits = max(max(table["bits"].to_pylist()) for table in tables)
+        form = Form(bits=bits, channels=task.channels)
+        sources = tuple(
+            Source(
+                manifest_uri=uri, digest=catalogue.digest(), pairs=pairs_of(uri, catalogue, task)
+            )
+            for uri, catalogue in zip(uris, catalogues, strict=True)
         )
+        return cls(
+            sources=sources,
+            form=form,
+            lq_dtype=str(np.result_type(*(_lq_dtype(each.pairs, form) for each in sources))),
+            patch_px=patch_px,
+            plan=Plan(source_images=tuple(table.num_rows for table in tables), **plan_options),
+        )
+
+    @property
+    def digest(self) -> str:
+        """Digests of the manifests."""
+        return "+".join(source.digest for source in self.sources)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one sample, gt and lq."""
+        pairs = self.sources[0].pairs
+        views = pairs.views if isinstance(pairs, Captured) else 1
+        gt = self.patch_px**2 * self.form.channels
+        lq = gt * views // pairs.scale**2
+        return gt * self.form.bits // 8 + lq * np.dtype(self.lq_dtype).itemsize
 
     def fingerprint(self) -> dict[str, object]:
         """Return what must be equal for a resumed run to see the same samples."""
-        facts = {"manifest": self.manifest_digest, "pairs": repr(self.pairs)}
-        return facts | {"patch_px": self.patch_px, "bits": self.bits} | asdict(self.plan)
+        facts = {
+            "manifest": self.digest,
+            "pairs": "+".join(repr(source.pairs) for source in self.sources),
+        }
+        return facts | {"patch_px": self.patch_px} | asdict(self.form) | asdict(self.plan)
 
     def segment(self, first_step: int, last_step: int, num_workers: int) -> ray.data.Dataset:
         """Return the blocks of steps [first_step, last_step): per window one for each worker.
@@ -95,6 +125,25 @@ class TrainingStream:
             return blocks.map_batches(CropReader(self), batch_size=None)
 
 
+def _training_table(uri: str, catalogue: Manifest, patch_px: int) -> pa.Table:
+    table = catalogue.usable("train", min_px=patch_px)
+    if not table.num_rows:
+        raise ManifestError(
+            f"{uri} has no training photo of at least {patch_px} x {patch_px} pixels; "
+            "use a smaller patch or larger photos"
+        )
+    return table
+
+
+def _lq_dtype(pairs: Pairs, form: Form) -> Any:
+    """Return the type of lq, by making one of a black image."""
+    stored = np.uint16 if form.bits == 16 else np.uint8
+    if isinstance(pairs, Captured):
+        return stored
+    black = np.zeros((pairs.scale, pairs.scale, form.channels), stored)
+    return pairs.degrade(black, np.random.default_rng(0)).dtype
+
+
 @dataclass(frozen=True)
 class CropReader:
     """Turn one span into one block of samples."""
@@ -107,24 +156,25 @@ class CropReader:
 
     def read(self, span: Span) -> Block:
         """Decode each visited image once and cut all its crops."""
+        cv2.setNumThreads(0)  # the stream runs one task per core
         stream, plan = self.stream, self.stream.plan
         sample_ids = span.sample_ids(plan.global_batch)
-        shape = (len(sample_ids), stream.patch_px, stream.patch_px, 3)
-        gt = np.empty(shape, dtype=np.uint16 if stream.bits == 16 else np.uint8)
-        lq: np.ndarray[Any, Any] | None = None
-        replaced = np.zeros(len(sample_ids), dtype=np.int8)
         visits: dict[int, list[int]] = {}
         for row, sample_id in enumerate(sample_ids):
             visits.setdefault(plan.locate(sample_id).visit, []).append(row)
-        for (visit, rows), data in zip(
-            visits.items(), read_ahead(self._fetch, list(visits)), strict=True
-        ):
-            image, num_replaced = self._decode(visit, data)
+        gt: Any = None
+        lq: Any = None
+        replaced = np.zeros(len(sample_ids), dtype=np.int8)
+        fetched = read_ahead(self._fetch, list(visits))
+        for (visit, rows), data in zip(visits.items(), fetched, strict=True):
+            scene, pairs, num_replaced = self._open(visit, data)
             for row in rows:
-                clean, degraded = self._sample(image, sample_ids[row])
-                lq = np.empty(shape, dtype=degraded.dtype) if lq is None else lq
-                gt[row], lq[row], replaced[row] = clean, degraded, num_replaced
-        assert lq is not None, "a span has at least one sample"
+                clean, degraded = self._sample(scene, pairs, sample_ids[row])
+                if gt is None:
+                    gt = np.empty((len(sample_ids), *clean.shape), clean.dtype)
+                    lq = np.empty((len(sample_ids), *degraded.shape), stream.lq_dtype)
+                gt[row], replaced[row] = clean, num_replaced
+                lq[row] = in_units_of(lq.dtype, degraded)
         return {
             "sample_id": np.asarray(sample_ids, dtype=np.int64),
             "lq": lq,
@@ -132,18 +182,13 @@ class CropReader:
             "replaced": replaced,
         }
 
-    def _sample(self, image: Pixels, sample_id: int) -> tuple[Pixels, Degraded]:
-        """Cut, flip and degrade; every choice comes from the sample's own generator."""
-        rng, patch = self.stream.plan.rng(sample_id), self.stream.patch_px
-        top = rng.integers(image.shape[0] - patch + 1)
-        left = rng.integers(image.shape[1] - patch + 1)
-        crop = np.rot90(image[top : top + patch, left : left + patch], int(rng.integers(4)))
-        if rng.integers(2):
-            crop = crop[:, ::-1]
-        gt = np.ascontiguousarray(crop)
-        return gt, self.stream.pairs.degrade(gt, rng)
+    def _sample(self, scene: Scene, pairs: Pairs, sample_id: int) -> tuple[Pixels, Degraded]:
+        """Cut, turn and degrade; every choice comes from the sample's own generator."""
+        rng = self.stream.plan.rng(sample_id)
+        crop = Crop.draw(scene.gt.shape, self.stream.patch_px, pairs, rng)
+        return scene.cut(crop, pairs, self.stream.form, rng)
 
-    def _fetch(self, visit: int) -> bytes | StorageError:
+    def _fetch(self, visit: int) -> Fetched | StorageError:
         """Return the bytes of the visited image, or why another image will stand in."""
         try:
             return self._bytes(self.stream.plan.image(visit))
@@ -152,30 +197,19 @@ class CropReader:
         except StorageError as error:
             return error
 
-    def _bytes(self, image: int) -> bytes:
-        root, rows = training_rows(
-            self.stream.manifest_uri, self.stream.manifest_digest, self.stream.patch_px
-        )
-        key, num_bytes = rows[image]
-        data = storage.get(storage.join(root, key))
-        if len(data) != num_bytes:
-            raise StorageError(
-                f"{key} has {len(data)} bytes instead of {num_bytes}: it changed after "
-                "laformer prepare; prepare again and start a new run"
-            )
-        return data
+    def _bytes(self, place: tuple[int, int]) -> Fetched:
+        source, image = place
+        return entries(self.stream.sources[source], self.stream.patch_px).fetch(image)
 
-    def _decode(self, visit: int, data: bytes | StorageError) -> tuple[Pixels, int]:
-        """Return the image and how many had to be skipped: a run never loses a row."""
-        cv2.setNumThreads(0)  # the stream runs one task per core
-        first = self.stream.plan.image(visit)
+    def _open(self, visit: int, data: Fetched | StorageError) -> tuple[Scene, Pairs, int]:
+        """Return scene, pairs and how many images had to be skipped: a run never loses a row."""
         for attempt in range(REPLACEMENTS):
             try:
                 if attempt:
-                    data = self._bytes((first + attempt) % self.stream.plan.num_images)
+                    data = self._bytes(self.stream.plan.image(visit, skip=attempt))
                 if isinstance(data, StorageError):
                     raise data
-                return self._usable(images.decode(data).rgb), attempt
+                return data.scene(self.stream.patch_px), data.pairs, attempt
             except OutageError:
                 raise
             except (ImageError, StorageError) as error:
@@ -185,30 +219,14 @@ class CropReader:
             "run laformer prepare again to find them"
         )
 
-    def _usable(self, image: Pixels) -> Pixels:
-        """Refuse an image that shrank; bring 8 bits into a 16-bit stream: 255 becomes 65535."""
-        if min(image.shape[:2]) < self.stream.patch_px:
-            raise ImageError("smaller than it was when laformer prepare saw it")
-        if image.dtype == np.uint8 and self.stream.bits == 16:
-            return image.astype(np.uint16) * np.uint16(257)
-        return image
 
-
-@lru_cache(maxsize=4)
-def training_rows(
-    manifest_uri: str, digest: str, min_px: int
-) -> tuple[str, tuple[tuple[str, int], ...]]:
-    """Return root, keys and byte counts of the plan's images, once per process."""
-    catalogue = manifest.read(manifest_uri)
-    if catalogue.digest() != digest:
-        raise ManifestError(
-            f"{manifest_uri} changed while a run was using it; "
-            "give new photos a manifest of their own and start a new run"
-        )
-    rows = catalogue.usable("train", min_px=min_px)
-    return catalogue.root, tuple(
-        zip(rows["key"].to_pylist(), rows["num_bytes"].to_pylist(), strict=True)
-    )
+def in_units_of(dtype: Any, lq: Degraded) -> Degraded:
+    """Return lq in a type that holds it: a mixture has one type, the widest of its sources."""
+    if lq.dtype == dtype or np.issubdtype(lq.dtype, np.floating):
+        return lq
+    if np.issubdtype(dtype, np.floating):
+        return lq * np.float32(1 / np.iinfo(lq.dtype).max)
+    return lq.astype(np.uint16) * np.uint16(257)
 
 
 def read_ahead(fetch: Callable[[T], R], items: list[T]) -> Iterator[R]:
@@ -220,38 +238,3 @@ def read_ahead(fetch: Callable[[T], R], items: list[T]) -> Iterator[R]:
             if index + READ_AHEAD < len(items):
                 pending.append(pool.submit(fetch, items[index + READ_AHEAD]))
             yield result
-
-
-def validation_stream(
-    manifest_uri: str, *, pairs: Synthesised, config: DataConfig
-) -> ray.data.Dataset:
-    """Return rows {key, lq, gt}: centre crops of held-out images, degraded the same every time."""
-    catalogue = manifest.read(manifest_uri)
-    keys = catalogue.usable("held_out")["key"].to_pylist()[: config.validation_images]
-    if not keys:
-        raise ManifestError(
-            f"{manifest_uri} holds no photo out of training; "
-            "run laformer prepare with --holdout 0.2 on at least two photos"
-        )
-    items = [{"key": key, "row": row} for row, key in enumerate(keys)]
-    reader = ValidationReader(catalogue.root, pairs, config.validation_px)
-    with streaming(preserve_order=True):
-        return ray.data.from_items(items, override_num_blocks=len(items)).map(reader)
-
-
-@dataclass(frozen=True)
-class ValidationReader:
-    """Turn a held-out key into its {key, lq, gt}."""
-
-    root: str
-    pairs: Synthesised
-    side_px: int
-
-    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Return at most side x side pixels from the centre, lq seeded by the row alone."""
-        image = images.decode(storage.get(storage.join(self.root, item["key"]))).rgb
-        top, left = (max(0, (length - self.side_px) // 2) for length in image.shape[:2])
-        crop = image[top : top + self.side_px, left : left + self.side_px]
-        gt = np.ascontiguousarray(crop)
-        rng = np.random.default_rng([VALIDATION_SEED, item["row"]])
-        return {"key": item["key"], "lq": self.pairs.degrade(gt, rng), "gt": gt}

@@ -1,5 +1,6 @@
 """The command line: it parses before it imports, and says what is wrong in one message."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from jobs import cli, config, recipes
 from jobs.errors import JobError
 from jobs.failures import cause
+from jobs.train import check_model
 from pipelines.errors import StorageError
 from pipelines.tasks import TASKS
 
@@ -95,7 +97,7 @@ def test_what_is_not_understood_is_one_message(argv, message, capsys):
         (["train", "demo", "--train.speed", "9"], "Unrecognized options: --train.speed"),
         (["train", "demo", "--train.patch-px", "130"], "patch_px 130 is not a multiple of 8"),
         (["train", "demo", "--task", "other"], "--task"),
-        (["train", "demo", "--model.scale", "2"], "model.scale 2: the photos of every task keep"),
+        (["train", "demo", "--weight", "2", "--weight", "1"], "0 manifests have 2 weights"),
         (["prepare", "photos", "--holdout", "2"], "holdout 2.0 is outside [0, 1)"),
         (["export", "s3://b/model.onnx"], "target s3://b/model.onnx is no file of this machine"),
         (["export", "model.pth"], "target model.pth ends neither in .onnx nor in .pt2"),
@@ -106,6 +108,19 @@ def test_an_unknown_key_or_a_wrong_value_exits_with_2(argv, message, capsys):
         cli.main(argv)
     assert stop.value.code == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_network_fits_its_task(name):
+    job = recipes.recipe(name)
+    check_model(job, TASKS[job.task])
+
+
+def test_a_network_of_another_task_is_refused():
+    job = recipes.recipe("demo")
+    other = dataclasses.replace(job, model=dataclasses.replace(job.model, scale=2))
+    with pytest.raises(JobError, match=r"model.scale 2 is not the 1 of .*; use --model.scale 1"):
+        check_model(other, TASKS[job.task])
 
 
 def test_a_broken_job_file_is_explained():

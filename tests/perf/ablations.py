@@ -153,8 +153,8 @@ def main() -> None:
         for seed in range(arguments.seeds):
             config = dataclasses.replace(demo, steps=arguments.steps, seed=seed)
             stream = TrainingStream.create(
-                str(Path(arguments.manifest).resolve()),
-                pairs=TASKS["denoise-gaussian-25"].pairs,
+                (str(Path(arguments.manifest).resolve()),),
+                task=TASKS["denoise-gaussian-25"],
                 patch_px=config.patch_px,
                 plan_options={"seed": seed, "global_batch": config.global_batch},
             )

@@ -1,20 +1,25 @@
 """The plan is arithmetic: everything about it can be checked without an image."""
 
 import itertools
+import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.plan import Plan, permute, spans
 
-plans = st.builds(
-    Plan,
-    seed=st.integers(0, 2**32),
-    num_images=st.integers(1, 40),
-    global_batch=st.sampled_from([1, 2, 4, 6]),
-    crops_per_visit=st.integers(1, 8),
-    visits_per_window=st.integers(1, 4),
+plans = st.integers(1, 3).flatmap(
+    lambda num_sources: st.builds(
+        Plan,
+        seed=st.integers(0, 2**32),
+        source_images=st.tuples(*[st.integers(1, 40)] * num_sources),
+        source_weights=st.tuples(*[st.integers(1, 5)] * num_sources),
+        global_batch=st.sampled_from([1, 2, 4, 6]),
+        crops_per_visit=st.integers(1, 8),
+        visits_per_window=st.integers(1, 4),
+    )
 )
 
 
@@ -38,10 +43,47 @@ def test_permute_names_an_index_outside_its_range():
 
 
 @given(plan=plans)
-def test_every_image_is_visited_once_an_epoch(plan):
-    for epoch in range(3):
-        visits = range(epoch * plan.num_images, (epoch + 1) * plan.num_images)
-        assert sorted(plan.image(visit) for visit in visits) == list(range(plan.num_images))
+def test_every_image_of_a_source_is_visited_once_an_epoch_of_the_source(plan):
+    seen: list[list[int]] = [[] for _ in plan.source_images]
+    cycles = 3 * max(plan.source_images)
+    for visit in range(cycles * sum(plan.source_weights)):
+        source, image = plan.image(visit)
+        seen[source].append(image)
+    for images, size in zip(seen, plan.source_images, strict=True):
+        # The visits of a cycle come in any order, so epochs overlap by less than a cycle.
+        counts = [images.count(image) for image in range(size)]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(plan=plans, cycle=st.integers(0, 10**9))
+def test_every_cycle_holds_each_source_as_often_as_it_weighs(plan, cycle):
+    num = sum(plan.source_weights)
+    visits = range(cycle * num, (cycle + 1) * num)
+    sources = [plan.image(visit)[0] for visit in visits]
+    assert tuple(map(sources.count, range(len(plan.source_weights)))) == plan.source_weights
+
+
+@given(plan=plans, visit=st.integers(0, 10**9), skip=st.integers(1, 50))
+def test_a_stand_in_is_of_the_same_source(plan, visit, skip):
+    first, stand_in = (plan.image(visit, n) for n in (0, skip))
+    size = plan.source_images[first[0]]
+    assert stand_in == (first[0], (first[1] + skip) % size)
+
+
+def test_a_billion_images_and_samples_need_no_list():
+    plan = Plan(seed=4, source_images=(10**9,), global_batch=64)
+    per_lane = plan.crops_per_visit
+    ids = [int(n) for n in np.linspace(0, 10**9 * per_lane - 1, 2000)]
+    tracemalloc.start()
+    samples = [plan.locate(n) for n in ids]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    # All of them in the first epoch: other visits are other images.
+    assert max(sample.visit for sample in samples) < 10**9
+    visits = {sample.visit: sample.image for sample in samples}
+    assert len(set(visits.values())) == len(visits)
+    assert all(0 <= image < 10**9 for image in visits.values())
 
 
 @given(plan=plans, window=st.integers(0, 5))
@@ -87,25 +129,30 @@ def test_any_number_of_workers_consumes_the_same_samples_in_the_same_steps(
 
 
 def test_lanes_that_do_not_divide_are_refused():
-    plan = Plan(seed=0, num_images=3, global_batch=4)
+    plan = Plan(seed=0, source_images=(3,), global_batch=4)
     with pytest.raises(ValueError, match="global batch 4 does not divide among 3 workers"):
         list(spans(plan, first_step=0, last_step=1, num_workers=3))
 
 
 def test_an_empty_plan_is_refused():
-    with pytest.raises(ValueError, match="num_images 0 is less than 1"):
-        Plan(seed=0, num_images=0, global_batch=1)
+    with pytest.raises(ValueError, match=r"source_images \(0,\) is less than 1"):
+        Plan(seed=0, source_images=(0,), global_batch=1)
+
+
+def test_a_source_without_a_weight_is_refused():
+    with pytest.raises(ValueError, match="2 sources have 1 weights"):
+        Plan(seed=0, source_images=(3, 4), global_batch=1)
 
 
 def test_the_generator_belongs_to_the_sample():
-    plan = Plan(seed=3, num_images=5, global_batch=2)
+    plan = Plan(seed=3, source_images=(5,), global_batch=2)
     assert plan.rng(11).integers(1 << 60) == plan.rng(11).integers(1 << 60)
     assert plan.rng(11).integers(1 << 60) != plan.rng(12).integers(1 << 60)
 
 
 def test_the_sequence_is_the_one_that_checkpoints_were_written_with():
     # A change here breaks the resume of every run: it needs a new plan version, not a new number.
-    plan = Plan(seed=1, num_images=7, global_batch=2, crops_per_visit=3, visits_per_window=2)
+    plan = Plan(seed=1, source_images=(7,), global_batch=2, crops_per_visit=3)
     assert [plan.locate(n).image for n in range(12)] == EXPECTED_IMAGES
     assert plan.rng(0).integers(1 << 30) == EXPECTED_DRAW
 

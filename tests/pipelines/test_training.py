@@ -17,9 +17,12 @@ from pipelines.images import Photo
 from pipelines.manifest import SCHEMA, Manifest
 from pipelines.pairs import Synthesised
 from pipelines.plan import Span
-from pipelines.training import CropReader, TrainingStream, validation_stream
+from pipelines.tasks import TASKS, Task
+from pipelines.training import CropReader, TrainingStream
+from pipelines.validation import validation_stream
 
-NOISE = Synthesised(GaussianNoise(sigma=(0, 50)))
+GATE = TASKS["denoise-gaussian"].gate
+NOISE = Task(title="noise", pairs=Synthesised(GaussianNoise(sigma=(0, 50))), gate=GATE)
 PLAN = {"seed": 5, "global_batch": 4, "crops_per_visit": 3, "visits_per_window": 2}
 STEPS = 13  # two whole windows of 6 steps and a part of one
 
@@ -59,7 +62,7 @@ def row(name, pixels, split="train"):
 
 
 def stream(uri, patch_px=16):
-    return TrainingStream.create(uri, pairs=NOISE, patch_px=patch_px, plan_options=PLAN)
+    return TrainingStream.create((uri,), task=NOISE, patch_px=patch_px, plan_options=PLAN)
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_a_stream_without_any_photo_left_stops_with_the_reason(uri, tmp_path):
 
 def test_photos_smaller_than_the_patch_are_left_out(tmp_path):
     uri = write_photos(tmp_path, {"a.png": photo(0), "b.png": photo(1, size=(15, 60))})
-    assert stream(uri).plan.num_images == 1
+    assert stream(uri).plan.source_images == (1,)
     with pytest.raises(ManifestError, match="no training photo of at least 64 x 64 pixels"):
         stream(uri, patch_px=64)
 
@@ -216,7 +219,9 @@ def test_validation_degrades_the_same_centre_every_time(cluster, tmp_path):
     held_out = [r | {"split": "held_out"} for r in catalogue.table.to_pylist()]
     manifest.write(Manifest(catalogue.root, pa.Table.from_pylist(held_out, schema=SCHEMA)), uri)
     config = DataConfig(validation_px=32)
-    first, again = (validation_stream(uri, pairs=NOISE, config=config).take_all() for _ in range(2))
+    first, again = (
+        validation_stream((uri,), task=NOISE, config=config).take_all() for _ in range(2)
+    )
     assert [r["key"] for r in first] == ["a.png", "b.png"]
     assert [r["gt"].shape for r in first] == [(32, 32, 3), (20, 32, 3)]
     for a, b in zip(first, again, strict=True):
@@ -225,4 +230,4 @@ def test_validation_degrades_the_same_centre_every_time(cluster, tmp_path):
 
 def test_nothing_held_out_is_explained(uri):
     with pytest.raises(ManifestError, match=r"run laformer prepare with --holdout 0\.2"):
-        validation_stream(uri, pairs=NOISE, config=DataConfig())
+        validation_stream((uri,), task=NOISE, config=DataConfig())

@@ -1,0 +1,100 @@
+"""A source: the images of one manifest, their bytes, and where their lq comes from."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pyarrow as pa
+
+from pipelines import images, manifest, storage
+from pipelines.errors import ImageError, ManifestError, StorageError
+from pipelines.manifest import Manifest
+from pipelines.pairs import Captured, Pairs
+from pipelines.scenes import Decoded, Scene
+from pipelines.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The images of one manifest, as far as samples are cut from them."""
+
+    manifest_uri: str
+    """Where the manifest is; tasks read it, so that no key list travels with them."""
+    digest: str
+    """sha256 of the manifest the plan was made for."""
+    pairs: Pairs
+    """Where lq comes from."""
+
+
+def pairs_of(uri: str, catalogue: Manifest, task: Task) -> Pairs:
+    """Return where the lq of a manifest comes from: captured, if it has lq, else the task's."""
+    if not catalogue.captured:
+        return task.pairs
+    found = Captured(views=len(catalogue.lq_roots), scale=catalogue.scale)
+    if (found.views, found.scale) != (task.views, task.pairs.scale):
+        raise ManifestError(
+            f"{uri} has {found.views} lq images at 1/{found.scale} of the size for each gt, but "
+            f"the task takes {task.views} at 1/{task.pairs.scale}; prepare the pairs of this task"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The bytes of one visit."""
+
+    pairs: Pairs
+    files: tuple[bytes, ...]
+    """Image files: gt, then the captured views."""
+
+    def scene(self, least_px: int) -> Scene:
+        """Decode. Raises ImageError for what is not what `laformer prepare` saw."""
+        gt, *views = (Decoded(images.decode(file).pixels) for file in self.files)
+        if min(gt.shape[:2]) < least_px:
+            raise ImageError("smaller than it was when laformer prepare saw it")
+        for view in views:
+            if tuple(side * self.pairs.scale for side in view.shape[:2]) != gt.shape[:2]:
+                raise ImageError(f"lq is {view.shape[:2]} and gt {gt.shape[:2]}: not one scene")
+        return Scene(gt, tuple(views))
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The usable training images of a source, held as columns: a row takes its bytes, no more."""
+
+    source: Source
+    roots: tuple[str, ...]
+    """Of gt, then of the captured views."""
+    table: pa.Table
+
+    def fetch(self, image: int) -> Fetched:
+        """Read the files of an image.
+
+        Raises StorageError for what is not what `laformer prepare` saw.
+        """
+        row = self.table.slice(image, 1).to_pylist()[0]
+        keys = [row["key"], *row.get("lq_keys", ())]
+        sizes = [row["num_bytes"], *row.get("lq_num_bytes", ())]
+        return Fetched(self.source.pairs, tuple(map(_read, self.roots, keys, sizes)))
+
+
+def _read(root: str, key: str, num_bytes: int) -> bytes:
+    data = storage.get(storage.join(root, key))
+    if len(data) != num_bytes:
+        raise StorageError(
+            f"{key} has {len(data)} bytes instead of {num_bytes}: it changed after "
+            "laformer prepare; prepare again and start a new run"
+        )
+    return data
+
+
+@lru_cache(maxsize=8)
+def entries(source: Source, min_px: int) -> Entries:
+    """Return the images of a source, read once per process."""
+    catalogue = manifest.read(source.manifest_uri)
+    if catalogue.digest() != source.digest:
+        raise ManifestError(
+            f"{source.manifest_uri} changed while a run was using it; "
+            "give new photos a manifest of their own and start a new run"
+        )
+    table = catalogue.usable("train", min_px=min_px).combine_chunks()
+    return Entries(source, (catalogue.root, *catalogue.lq_roots), table)
