@@ -83,12 +83,21 @@ class Lanes:
 def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterator[Rows]:
     """Cut the blocks of a worker into steps, and refuse any row that is not the expected one.
 
-    Raises TrainingError naming the step when rows are missing, repeated or out of order.
+    A block holds some steps of some lanes; blocks of the same steps follow each other until all
+    lanes of the worker are there. Raises TrainingError naming the step when rows are missing,
+    repeated or out of order.
     """
     step = first_step
+    window: list[Rows] = []
     for block in blocks:
-        for start in range(0, len(block["sample_id"]), lanes.num):
-            rows = {name: column[start : start + lanes.num] for name, column in block.items()}
+        if not len(block["sample_id"]):
+            continue
+        window.append(block)
+        num_steps = num_steps_of(block, lanes)
+        if sum(len(each["sample_id"]) for each in window) < num_steps * lanes.num:
+            continue
+        for index in range(num_steps):
+            rows = joined([step_rows(each, index, num_steps) for each in window])
             expected = lanes.expected(step)
             if not np.array_equal(rows["sample_id"], expected):
                 raise TrainingError(
@@ -98,3 +107,29 @@ def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterat
                 )
             yield rows
             step += 1
+        window = []
+    if window:
+        raise TrainingError(
+            f"step {step} received {len(window[0]['sample_id'])} samples or more but not all: the "
+            "stream lost or reordered rows; run the same command again to resume from the last "
+            "checkpoint"
+        )
+
+
+def num_steps_of(block: Rows, lanes: Lanes) -> int:
+    """Return over how many steps a block goes."""
+    first, last = (int(block["sample_id"][row]) // lanes.global_batch for row in (0, -1))
+    return last - first + 1
+
+
+def step_rows(block: Rows, index: int, num_steps: int) -> Rows:
+    """Return the rows of one step of a block."""
+    num = len(block["sample_id"]) // num_steps
+    return {name: column[index * num : (index + 1) * num] for name, column in block.items()}
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Return the rows of several blocks one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -154,10 +154,13 @@ class Span:
         ]
 
 
-def spans(plan: Plan, *, first_step: int, last_step: int, num_workers: int) -> Iterator[Span]:
-    """Cut steps [first_step, last_step) into one block per window and worker, workers in turn.
+def spans(
+    plan: Plan, *, first_step: int, last_step: int, num_workers: int, lanes_per_span: int
+) -> Iterator[Span]:
+    """Cut steps [first_step, last_step) into spans of one window and a few lanes, workers in turn.
 
-    Raises ValueError when the lanes do not divide among the workers.
+    The n-th span of every worker has as many lanes as the n-th of any other. Raises ValueError
+    when the lanes do not divide among the workers.
     """
     if plan.global_batch % num_workers:
         raise ValueError(
@@ -168,6 +171,8 @@ def spans(plan: Plan, *, first_step: int, last_step: int, num_workers: int) -> I
     start = first_step
     while start < last_step:
         stop = min(last_step, (start // plan.window_steps + 1) * plan.window_steps)
-        for worker in range(num_workers):
-            yield Span(start, stop, worker * lanes, (worker + 1) * lanes)
+        for low in range(0, lanes, lanes_per_span):
+            high = min(lanes, low + lanes_per_span)
+            for worker in range(num_workers):
+                yield Span(start, stop, worker * lanes + low, worker * lanes + high)
         start = stop

@@ -26,6 +26,8 @@ from pipelines.scenes import Crop, Form, Scene
 from pipelines.sources import Fetched, Source, entries, pairs_of
 from pipelines.tasks import Task
 
+BLOCK_BYTES = 16 * 2**20
+"""About the largest block: small, so that all cores work on the first batch of a window."""
 READ_AHEAD = 4
 """Images fetched while one is decoded."""
 REPLACEMENTS = 8
@@ -107,18 +109,26 @@ class TrainingStream:
         }
         return facts | {"patch_px": self.patch_px} | asdict(self.form) | asdict(self.plan)
 
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of the crops of one window: training holds one, and the next is being made."""
+        return self.row_bytes * self.plan.window_steps * self.plan.global_batch
+
     def segment(self, first_step: int, last_step: int, num_workers: int) -> ray.data.Dataset:
-        """Return the blocks of steps [first_step, last_step): per window one for each worker.
+        """Return the blocks of steps [first_step, last_step), each of one window and a few lanes.
 
         Blocks come in order, so that `streaming_split(num_workers, equal=True)` deals them out
         round robin: worker w receives exactly the lanes of worker w.
         """
-        rows = [
-            asdict(span)
-            for span in spans(
-                self.plan, first_step=first_step, last_step=last_step, num_workers=num_workers
-            )
-        ]
+        lane_bytes = self.row_bytes * self.plan.window_steps
+        cut = spans(
+            self.plan,
+            first_step=first_step,
+            last_step=last_step,
+            num_workers=num_workers,
+            lanes_per_span=max(1, BLOCK_BYTES // lane_bytes),
+        )
+        rows = [asdict(span) for span in cut]
         # Without a size limit one span stays one block.
         with streaming(preserve_order=True, target_max_block_size=None):
             blocks = ray.data.from_items(rows, override_num_blocks=len(rows))

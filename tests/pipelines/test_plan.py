@@ -112,18 +112,31 @@ def test_a_batch_is_cut_from_as_many_visits_as_it_has_lanes(plan, step):
     first=st.integers(0, 50),
     num=st.integers(1, 40),
     workers=st.sampled_from([1, 2, 3]),
+    lanes=st.integers(1, 7),
 )
 def test_any_number_of_workers_consumes_the_same_samples_in_the_same_steps(
-    plan, first, num, workers
+    plan, first, num, workers, lanes
 ):
     if plan.global_batch % workers:
         return
-    blocks = list(spans(plan, first_step=first, last_step=first + num, num_workers=workers))
+    last = first + num
+    cut = spans(plan, first_step=first, last_step=last, num_workers=workers, lanes_per_span=lanes)
+    blocks = list(cut)
     # Blocks are dealt out in turn; each worker's blocks follow each other without a gap.
     for worker in range(workers):
-        own = blocks[worker::workers]
-        assert {(b.first_lane, b.last_lane) for b in own} == {(own[0].first_lane, own[0].last_lane)}
-        assert [b.first_step for b in own[1:]] == [b.last_step for b in own[:-1]]
+        low = worker * plan.global_batch // workers
+        high = (worker + 1) * plan.global_batch // workers
+        step, lane = first, low
+        for block in blocks[worker::workers]:
+            assert (block.first_step, block.first_lane) == (step, lane)
+            assert 0 < block.last_lane - block.first_lane <= lanes
+            done = block.last_lane == high
+            step, lane = (block.last_step, low) if done else (step, block.last_lane)
+        assert (step, lane) == (last, low)
+    # So that dealing them out in turn is what the least filled worker would be given.
+    for index in range(0, len(blocks), workers):
+        sizes = {len(b.sample_ids(plan.global_batch)) for b in blocks[index : index + workers]}
+        assert len(sizes) == 1
     ids = sorted(n for b in blocks for n in b.sample_ids(plan.global_batch))
     assert ids == list(range(first * plan.global_batch, (first + num) * plan.global_batch))
 
@@ -131,7 +144,7 @@ def test_any_number_of_workers_consumes_the_same_samples_in_the_same_steps(
 def test_lanes_that_do_not_divide_are_refused():
     plan = Plan(seed=0, source_images=(3,), global_batch=4)
     with pytest.raises(ValueError, match="global batch 4 does not divide among 3 workers"):
-        list(spans(plan, first_step=0, last_step=1, num_workers=3))
+        list(spans(plan, first_step=0, last_step=1, num_workers=3, lanes_per_span=1))
 
 
 def test_an_empty_plan_is_refused():

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 import ray
 
-from pipelines import images, manifest
+from laformer.batches import Lanes, steps_of
+from pipelines import images, manifest, training
 from pipelines.config import DataConfig
 from pipelines.degradations import GaussianNoise
 from pipelines.errors import DataError, ManifestError
@@ -185,29 +186,34 @@ def test_any_number_of_blocks_gives_the_same_bytes(cluster, uri, num_blocks):
 
 
 @ray.remote(num_cpus=0)
-def consume(iterator):
-    """Return ids in order of arrival and hashes, as a training worker would see them."""
+def consume(iterator, lanes, first):
+    """Return ids step by step and hashes, as a training worker sees them."""
     ids, found = [], {}
-    for block in iterator.iter_batches(batch_size=None, batch_format="numpy"):
+    blocks = iterator.iter_batches(batch_size=None, batch_format="numpy")
+    for block in steps_of(blocks, lanes, first_step=first):
         ids += block["sample_id"].tolist()
         found |= digests(block)
     return ids, found
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_workers_gets_the_same_bytes_in_its_own_lanes(cluster, uri, workers):
+@pytest.mark.parametrize(("workers", "block_bytes"), [(1, 2**30), (2, 2**30), (1, 1), (2, 1)])
+def test_any_number_of_workers_gets_the_same_bytes_in_its_own_lanes(
+    cluster, uri, workers, block_bytes, monkeypatch
+):
+    monkeypatch.setattr(training, "BLOCK_BYTES", block_bytes)
     made = stream(uri)
     first, last = 3, 3 + STEPS
     iterators = made.segment(first, last, workers).streaming_split(workers, equal=True)
-    results = ray.get([consume.remote(each) for each in iterators])
-    lanes = 4 // workers
-    for worker, (ids, _) in enumerate(results):
-        assert ids == [
-            step * 4 + lane
-            for step in range(first, last)
-            for lane in range(worker * lanes, (worker + 1) * lanes)
+    results = ray.get(
+        [
+            consume.remote(each, Lanes.of(worker, workers, 4), first)
+            for worker, each in enumerate(iterators)
         ]
+    )
+    for worker, (ids, _) in enumerate(results):
+        own = Lanes.of(worker, workers, 4)
+        assert ids == [n for step in range(first, last) for n in own.expected(step)]
     whole = digests(CropReader(made).read(Span(first, last, 0, 4)))
     assert {n: d for _, found in results for n, d in found.items()} == whole
 
