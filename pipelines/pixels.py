@@ -4,7 +4,7 @@ The dtype tells the range: uint8 is 0 to 255, uint16 is 0 to 65535, float32 is 0
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import cv2
 import numpy as np
@@ -46,14 +46,21 @@ def to_float(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def like(values: NDArray[np.float32], gt: Pixels) -> Any:
-    """Return float32 `values` in the dtype of `gt`: integers rounded and clipped, floats as is."""
+    """Return float32 `values` in the dtype of `gt`: integers rounded and clipped, floats not."""
     if gt.dtype == np.float32:
         return values
     height, width, channels = values.shape
-    depth = cv2.CV_8U if gt.dtype == np.uint8 else cv2.CV_16U
+    peak, depth = _LEVELS[gt.dtype.char]
     # One pass that scales, rounds and saturates; rows of samples, for OpenCV treats the channels
     # of a colour image as different from one another.
     rows = np.ascontiguousarray(values).reshape(height, width * channels)
-    peak: Any = float(np.iinfo(gt.dtype).max)
     levels = cv2.multiply(rows, peak, dtype=depth)
     return levels.reshape(height, width, channels)
+
+
+_LEVELS: Final[dict[str, tuple[Any, int]]] = {
+    "B": (255.0, cv2.CV_8U),
+    "H": (65535.0, cv2.CV_16U),
+    "e": (1.0, cv2.CV_16F),
+}
+"""What 1 is in uint8, uint16 and float16, and the name OpenCV has for them."""

@@ -1,11 +1,14 @@
 """Additive white Gaussian noise."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from pipelines.degradations.normal import standard_normal
 from pipelines.pixels import Pixels, like, to_float
+
+HALF: Final = np.empty(0, np.float16)
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class GaussianNoise:
         """
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
         grey = self.grey > 0 and rng.random() < self.grey
-        shape = (*gt.shape[:2], 1) if grey else gt.shape
-        noise = rng.standard_normal(shape, dtype=np.float32)
-        noisy = to_float(gt) + noise * sigma
+        height, width, channels = gt.shape
+        shape = (height, width, 1 if grey else channels)
+        noise = standard_normal(rng, shape)
+        noise *= sigma
+        noisy = noise + to_float(gt)
         if self.clip:
             return like(np.clip(noisy, 0, 1), gt)
-        return noisy if gt.dtype == np.float32 else noisy.astype(np.float16)
+        return noisy if gt.dtype == np.float32 else like(noisy, HALF)

@@ -34,3 +34,11 @@ def test_floats_are_copied_in_and_left_alone_on_the_way_out():
     copy = to_float(values)
     assert copy is not values
     assert like(copy, values) is copy
+
+
+def test_halves_are_those_of_numpy():
+    values = np.random.default_rng(0).normal(0, 1, (9, 7, 3)).astype(np.float32)
+    values.flat[:4] = [1e-7, -3e-8, 0, 70000]
+    with np.errstate(over="ignore"):
+        wanted = values.astype(np.float16)
+    assert np.array_equal(like(values, np.empty(0, np.float16)), wanted)
