@@ -8,36 +8,34 @@ from numpy.typing import NDArray
 SHIFT: Final = 4
 """Fractional bits of the coordinates that OpenCV draws: sixteenths of a pixel."""
 
-CORNERS: Final = 20
-"""Corners of an outline; at a radius of 30 pixels a side bulges by a third of one."""
-
 Outlines: TypeAlias = NDArray[np.int32]
-"""(N, CORNERS, 2): x and y of each corner, for `shift=SHIFT`."""
+"""(N, corners, 2): x and y of each corner, for `shift=SHIFT`."""
 
 
 def blob_outlines(
     centres: NDArray[np.float64],
     radii: NDArray[np.float64],
     wobble: float,
+    corners: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the corners (N, CORNERS, 2) in pixels of blobs at `centres` (N, 2), x and y.
+    """Return the outlines (N, corners, 2) in pixels of blobs at `centres` (N, 2), x and y.
 
     The radius is r (1 + w(phi)): w has two to four lobes of random turn, of which the widest
     deviates by up to `wobble` and each next by half as much.
     """
-    phi = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    around = np.ones((len(radii), CORNERS))
+    phi = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    around = np.ones((len(radii), corners))
     for lobes in (2, 3, 4):
         height = rng.uniform(0, wobble * 2.0 ** (2 - lobes), (len(radii), 1))
         turn = rng.uniform(0, 2 * np.pi, (len(radii), 1))
         around += height * np.cos(lobes * phi + turn)
     around *= radii[:, None]
-    corners = np.stack([around * np.cos(phi), around * np.sin(phi)], axis=2)
-    corners += centres[:, None]
-    return corners
+    outlines = np.stack([around * np.cos(phi), around * np.sin(phi)], axis=2)
+    outlines += centres[:, None]
+    return outlines
 
 
-def fixed_point(corners: NDArray[np.float64]) -> Outlines:
-    """Return `corners` in pixels as OpenCV draws them."""
-    return np.rint(corners * 2**SHIFT).astype(np.int32)
+def fixed_point(outlines: NDArray[np.float64]) -> Outlines:
+    """Return `outlines` in pixels as OpenCV draws them."""
+    return np.rint(outlines * 2**SHIFT).astype(np.int32)

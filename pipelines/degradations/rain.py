@@ -42,10 +42,10 @@ MIST: Final = Haze(airlight=(0.6, 0.9), beta=(0.3, 1.2))
 class Rain:
     """lq = gt + S, or 1 - (1 - gt) (1 - S): bright streaks S, added or screened upon the scene.
 
-    S is sparse noise blurred along one direction, as in Rain100 and Rain800, in three layers of
-    depth; unlike there, each streak has a length and a brightness of its own, and tapers. Heavy
-    rain also veils: lq = t (gt + S) + (1 - t) A. Source: Yang et al. 2017 (JORDER); Li et al. 2019
-    (HeavyRain) for the veil.
+    The recipe of the field blurs sparse noise along one direction. Here S has three layers of
+    depth, and each streak a length and a brightness of its own; a longer one is not fainter. Heavy
+    rain also veils: lq = t (gt + S) + (1 - t) A. Source: Yang et al. 2017 (JORDER) for streaks; Li
+    et al. 2019 (HeavyRain) for the veil.
     """
 
     density: tuple[float, float] = (0.005, 0.02)

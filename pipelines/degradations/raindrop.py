@@ -20,6 +20,9 @@ COARSE: Final = 8
 WOBBLE: Final = 0.2
 """How far outlines depart from circles, as a part of the radius."""
 
+CORNERS: Final = 20
+"""Corners of an outline: between them, the largest drop departs from a circle by 0.3 pixels."""
+
 ROW: Final = 1024
 """Scattered pixels are looked up in rows of this many, for OpenCV wants an image."""
 
@@ -74,7 +77,7 @@ class Raindrops:
         number = rng.poisson(rng.uniform(*self.coverage) * height * width / area)
         radii = np.sort(np.exp(rng.uniform(low, high, number)))[::-1]
         centres = rng.uniform(0, (width, height), (number, 2)) - 0.5
-        corners = blob_outlines(centres, radii, WOBBLE, rng)
+        corners = blob_outlines(centres, radii, WOBBLE, CORNERS, rng)
         mask, owner = np.zeros(size, np.uint8), np.zeros(size, np.int32)
         # A blurred edge has faded to less than 1 % at two and a half standard deviations.
         reach = 1 + 2.5 * blur_px / radii[:, None, None]
