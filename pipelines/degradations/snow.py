@@ -37,7 +37,7 @@ LAYERS: Final = (
 WOBBLE: Final = 0.25
 """How far flakes depart from circles, as a part of the radius."""
 
-CORNERS: Final = 10
+CORNERS: Final = 8
 """Corners of an outline; of so few, flakes are cheap, and blur rounds them."""
 
 VEIL: Final = Haze(airlight=(0.75, 0.95), beta=(0.3, 1.2))
@@ -115,9 +115,9 @@ class Snow:
         radii = rng.uniform(*layer.radius_px, number)
         outlines = blob_outlines(centres, radii, WOBBLE, CORNERS, rng)
         # A shape that moves sweeps what lies between its foremost half and its hindmost.
-        way = drift.ways(number, rng)[:, None]
-        ahead = ((outlines - centres[:, None]) * way).sum(axis=2, keepdims=True) > 0
-        outlines += np.where(ahead, way / 2, -way / 2)
+        ways = drift.ways(number, rng)
+        ahead = np.einsum("ncd,nd->nc", outlines - centres[:, None], ways)
+        outlines += (np.sign(ahead) / 2)[..., None] * ways[:, None]
         # So the more opaque of two flakes covers the other, as in a union.
         levels = np.sort(np.rint(255 * rng.uniform(*self.opacity, number))).tolist()
         canvas = np.zeros(size, np.uint8)
