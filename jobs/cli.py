@@ -17,6 +17,7 @@ from jobs.errors import JobError
 
 VERBS: dict[str, tuple[type, str]] = {
     "prepare": (config.PrepareJob, "index photos into a manifest"),
+    "preview": (config.PreviewJob, "show what a task makes of photos"),
     "train": (config.TrainJob, "train a recipe; the same command resumes"),
     "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
     "promote": (config.PromoteJob, "make a better candidate the champion"),

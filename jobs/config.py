@@ -28,6 +28,32 @@ class PrepareJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreviewJob:
+    """Show what training will see of some photos: one picture, a photo a row."""
+
+    task: Annotated[Positional[str], arg(metavar="TASK")]
+    """A name in TASKS."""
+    photos: Annotated[Positional[str], arg(metavar="PHOTOS")]
+    """Folder or s3://bucket/prefix of clean photos, or a manifest of photos or pairs."""
+    target: str | None = None
+    """The PNG file to write; preview-TASK.png when not given."""
+    rows: int = 4
+    """Photos shown, in the order of their names."""
+    samples: int = 4
+    """Degraded samples of each."""
+    side_px: int = 256
+    """Side of the crops in pixels."""
+    seed: int = 0
+    """Names the crops and the degradations; another seed shows others."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty sheet."""
+        for name in ("rows", "samples", "side_px"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainJob:
     """Train one network for one task; the same command again resumes."""
 
