@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.degradations.convolution import Kernel, check_side, convolve, draw_side, normalised
+from pipelines.degradations.kernels import Kernel, blurred, check_side, draw_side, normalised
 from pipelines.pixels import Pixels
 
 KINDS: Final = (
@@ -65,7 +65,7 @@ class Blur:
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt."""
-        return convolve(gt, self.kernel(rng))
+        return blurred(gt, self.kernel(rng))
 
     def kernel(self, rng: np.random.Generator) -> Kernel:
         """Draw a kernel (side, side) float32 of sum 1, symmetric about its centre."""

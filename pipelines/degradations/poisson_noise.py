@@ -19,24 +19,24 @@ class PoissonNoise:
     clipped. Source: Real-ESRGAN (Wang et al., 2021).
     """
 
-    scale: tuple[float, float]
+    strength: tuple[float, float]
     """Lowest and highest strength; at 1 the noise is that of v photons at white."""
     grey: float = 0.0
     """Probability that a sample has the same noise in every channel (Real-ESRGAN: 0.4)."""
 
     def __post_init__(self) -> None:
         """Refuse an empty range."""
-        low, high = self.scale
+        low, high = self.strength
         if not 0 <= low <= high:
             raise ValueError(
-                f"scale {self.scale} is not 0 <= low <= high; use for example (0.05, 3)"
+                f"strength {self.strength} is not 0 <= low <= high; use for example (0.05, 3)"
             )
         if not 0 <= self.grey <= 1:
             raise ValueError(f"grey {self.grey} is outside [0, 1]; use for example 0.4")
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt."""
-        strength = np.float32(rng.uniform(*self.scale))
+        factor = np.float32(rng.uniform(*self.strength))
         values = to_float(gt)
         exposed: Any = values
         if self.grey > 0 and rng.random() < self.grey and gt.shape[2] == 3:
@@ -47,4 +47,4 @@ class PoissonNoise:
         exposed = to_float(levels)
         counts = rng.poisson(exposed * photons).astype(np.float32)
         noise = counts / photons - exposed
-        return like(np.clip(values + strength * noise, 0, 1), gt)
+        return like(np.clip(values + factor * noise, 0, 1), gt)

@@ -46,7 +46,7 @@ def _noise(sigma: tuple[float, float], strength: tuple[float, float]) -> OneOf:
     """Return noise of the sensor's electronics or of the light, half the time each."""
     return OneOf(
         GaussianNoise(sigma=sigma, grey=0.4, clip=True),
-        PoissonNoise(scale=strength, grey=0.4),
+        PoissonNoise(strength=strength, grey=0.4),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.degradations.convolution import Kernel, check_side, convolve, draw_side, normalised
+from pipelines.degradations.kernels import Kernel, blurred, check_side, draw_side, normalised
 from pipelines.pixels import Pixels
 
 
@@ -38,7 +38,7 @@ class Sinc:
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt; float32 may leave [0, 1] by the overshoot."""
         side_px = draw_side(self.side_px, rng)
-        return convolve(gt, low_pass(side_px, rng.uniform(*self.cutoff)))
+        return blurred(gt, low_pass(side_px, rng.uniform(*self.cutoff)))
 
 
 def low_pass(side_px: int, cutoff: float) -> Kernel:

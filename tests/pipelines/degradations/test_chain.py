@@ -64,7 +64,7 @@ NOISE = GaussianNoise(sigma=(1, 30), grey=0.4, clip=True)
 DEEP = Chain(
     Sometimes(0.8, NOISE),
     OneOf(Chain(Jpeg(quality=(30, 95)), Times(0.5)), NOISE, weights=(3, 1)),
-    PoissonNoise(scale=(0.05, 3), grey=0.4),
+    PoissonNoise(strength=(0.05, 3), grey=0.4),
 )
 NAMES = (Chain, OneOf, Sometimes, GaussianNoise, PoissonNoise, Jpeg, Times)
 
@@ -176,7 +176,7 @@ def test_choices_agree_on_scale_and_the_largest_margin_counts():
 
 
 def test_the_strength_of_poisson_noise_is_no_change_of_size():
-    assert Chain(PoissonNoise(scale=(0.05, 3)), Every(2)).scale == 2
+    assert Chain(PoissonNoise(strength=(0.05, 3)), Every(2)).scale == 2
 
 
 def test_a_size_that_depends_on_chance_is_refused():

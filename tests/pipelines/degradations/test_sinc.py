@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.degradations.convolution import convolve
+from pipelines.degradations.kernels import blurred
 from pipelines.degradations.sinc import Sinc, bessel_j1, low_pass
 
 photos = arrays(
@@ -68,7 +68,7 @@ def test_high_frequencies_are_stopped_and_low_ones_pass():
 def test_an_edge_overshoots_and_flat_parts_stay():
     gt = np.full((9, 64, 1), 0.25, np.float32)
     gt[:, 32:] = 0.75
-    lq = convolve(gt, low_pass(21, 1 / 3))
+    lq = blurred(gt, low_pass(21, 1 / 3))
     assert 0.77 < lq.max() < 0.85
     assert 0.15 < lq.min() < 0.23
     assert lq[:, :20] == pytest.approx(0.25, abs=1e-5)

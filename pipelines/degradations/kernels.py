@@ -29,7 +29,7 @@ def draw_side(side_px: tuple[int, int], rng: np.random.Generator) -> int:
     return int(low + 2 * rng.integers((high - low) // 2 + 1))
 
 
-def convolve(gt: Pixels, kernel: Kernel) -> Any:
+def blurred(gt: Pixels, kernel: Kernel) -> Any:
     """Return gt under a kernel, borders reflected, in the dtype of gt."""
     filtered: Any
     rows, columns = kernel.sum(axis=1), kernel.sum(axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.degradations.convolution import convolve
+from pipelines.degradations.kernels import blurred
 
 floats = st.builds(
     lambda seed, shape: np.random.default_rng(seed).random(shape, dtype=np.float32),
@@ -29,14 +29,14 @@ def test_a_convolution_is_the_weighted_sum_of_reflected_neighbours(gt, side_px, 
         for i in range(side_px)
         for j in range(side_px)
     )
-    assert np.abs(convolve(gt, kernel) - expected).max() < 1e-5
+    assert np.abs(blurred(gt, kernel) - expected).max() < 1e-5
 
 
 @given(floats, st.integers(1, 10))
 def test_a_kernel_of_one_pixel_is_the_identity(gt, half):
     kernel = np.zeros((2 * half + 1,) * 2, np.float32)
     kernel[half, half] = 1
-    assert np.array_equal(convolve(gt, kernel), gt)
+    assert np.array_equal(blurred(gt, kernel), gt)
 
 
 @settings(deadline=None)
@@ -47,4 +47,4 @@ def test_a_product_of_two_profiles_gives_the_same_the_short_way(gt, side_px, see
     kernel = (rows / rows.sum() * columns / columns.sum()).astype(np.float32)
     bent = kernel.copy()
     bent[0, 0] += 1e-5  # no product any more
-    assert np.abs(convolve(gt, kernel) - convolve(gt, bent)).max() < 1e-4
+    assert np.abs(blurred(gt, kernel) - blurred(gt, bent)).max() < 1e-4
