@@ -1,0 +1,41 @@
+"""To linear light and back: optics mixes photons and sensors count them, a file holds their root.
+
+The curve is x^2.2. That of sRGB is up to 9 levels of 255 away in the shadows, 3 above level 64; no
+photo of unknown origin follows either exactly.
+"""
+
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.pixels import Pixels, like
+
+GAMMA: Final = 2.2
+
+
+def _curve(levels: int) -> NDArray[np.float32]:
+    return (np.linspace(0, 1, levels) ** GAMMA).astype(np.float32)
+
+
+_TABLES: Final = {np.dtype(np.uint8): _curve(2**8), np.dtype(np.uint16): _curve(2**16)}
+
+
+def to_linear(pixels: Pixels) -> NDArray[np.float32]:
+    """Return the linear light (H, W, C) of pixels as float32, 0 to 1; no light is below 0."""
+    table = _TABLES.get(pixels.dtype)
+    if table is None:
+        return np.power(np.maximum(pixels, np.float32(0)), np.float32(GAMMA))
+    light: Any = cv2.LUT(pixels, table)
+    return np.asarray(light, np.float32).reshape(pixels.shape)
+
+
+def encoded(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return linear light as float32 pixels in units of the full range."""
+    return np.power(np.maximum(light, np.float32(0)), np.float32(1 / GAMMA))
+
+
+def from_linear(light: NDArray[np.float32], gt: Pixels) -> Any:
+    """Return linear light as pixels in the dtype of `gt`."""
+    return like(encoded(light), gt)
