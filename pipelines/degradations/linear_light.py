@@ -4,6 +4,7 @@ The curve is x^2.2. That of sRGB is up to 9 levels of 255 away in the shadows, 3
 photo of unknown origin follows either exactly.
 """
 
+import functools
 from typing import Any, Final
 
 import cv2
@@ -31,9 +32,20 @@ def to_linear(pixels: Pixels) -> NDArray[np.float32]:
     return np.asarray(light, np.float32).reshape(pixels.shape)
 
 
+def unclipped(light: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
+    """Return light whose whites are up to `gain` times as bright: a file cannot say how bright.
+
+    White is what has .98 of the range (level 253 of 255) in every channel; from there on the gain
+    rises linearly. One gain for all channels keeps the hue. Blurred lamps and glints stay bright
+    only so: the saturation of Rim et al. 2022 (RSBlur).
+    """
+    darkest = functools.reduce(np.minimum, np.split(light, light.shape[2], axis=2))
+    return light * (1 + np.float32(gain - 1) * np.clip(50 * darkest - 49, 0, 1))
+
+
 def encoded(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return linear light as float32 pixels in units of the full range."""
-    return np.power(np.maximum(light, np.float32(0)), np.float32(1 / GAMMA))
+    """Return linear light as float32 pixels, 0 to 1: a sensor clips what is brighter."""
+    return np.power(np.clip(light, 0, 1), np.float32(1 / GAMMA))
 
 
 def from_linear(light: NDArray[np.float32], gt: Pixels) -> Any:

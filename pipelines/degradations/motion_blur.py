@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.degradations.convolution import convolve
 from pipelines.degradations.gaussian_noise import GaussianNoise
-from pipelines.degradations.linear_light import encoded, to_linear
+from pipelines.degradations.linear_light import encoded, to_linear, unclipped
 from pipelines.pixels import Pixels, like
 
 INSTANTS: Final = np.linspace(0, 1, 512)
@@ -66,13 +66,16 @@ class MotionBlur:
 
     k is the path of a shaking hand (a smooth random walk, as in Boracchi & Foi 2012, DeblurGAN) or
     a straight line. The reference of the field, GoPro, averages frames of a fast camera: there
-    things move apart from one another; here the whole picture moves alike, as with RealBlur.
+    things move apart from one another; here the whole picture moves alike, as with RealBlur. Whites
+    regain the light that the file clipped, so that lamps leave bright traces.
     """
 
     length: tuple[float, float] = (5, 31)
     """Lowest and highest length, in px: that of a line, twice the reach of a path; 1 is no blur."""
     trajectory: float = 0.7
     """Probability of the path of a shaking hand instead of a straight line."""
+    highlights: tuple[float, float] = (1, 2)
+    """How many times brighter than the file says its whites were, lowest and highest."""
     sigma: tuple[float, float] = (0, 2)
     """Lowest and highest standard deviation of the noise, in 8-bit levels (0-255)."""
 
@@ -85,6 +88,11 @@ class MotionBlur:
             )
         if not 0 <= self.trajectory <= 1:
             raise ValueError(f"trajectory {self.trajectory} is outside [0, 1]; use for example 0.7")
+        low, high = self.highlights
+        if not 1 <= low <= high:
+            raise ValueError(
+                f"highlights {self.highlights} is not 1 <= low <= high; use for example (1, 2)"
+            )
         GaussianNoise(self.sigma)
 
     @property
@@ -100,6 +108,7 @@ class MotionBlur:
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt."""
-        blurred = encoded(convolve(to_linear(gt), self.kernel(rng)))
+        light = unclipped(to_linear(gt), rng.uniform(*self.highlights))
+        blurred = encoded(convolve(light, self.kernel(rng)))
         noise = GaussianNoise(self.sigma, clip=True)
         return like(noise(blurred, rng), gt)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.degradations.linear_light import encoded, from_linear, to_linear
+from pipelines.degradations.linear_light import encoded, from_linear, to_linear, unclipped
 
 photos = arrays(
     st.sampled_from([np.uint8, np.uint16]),
@@ -35,10 +35,10 @@ def test_floats_and_levels_follow_the_same_curve():
     assert encoded(to_linear(floats)) == pytest.approx(floats, abs=1e-6)
 
 
-def test_middle_grey_is_a_fifth_of_the_light_and_nothing_is_darker_than_black():
+def test_middle_grey_is_a_fifth_of_the_light_and_nothing_leaves_the_range():
     values = np.array([[[-0.5], [0.0], [0.5], [1.0]]], np.float32)
     assert to_linear(values).ravel() == pytest.approx([0, 0, 0.2176, 1], abs=1e-4)
-    assert encoded(values).ravel() == pytest.approx([0, 0, 0.7297, 1], abs=1e-4)
+    assert encoded(values * 2).ravel() == pytest.approx([0, 0, 1, 1], abs=1e-4)
 
 
 def test_the_curve_is_near_that_of_srgb():
@@ -48,3 +48,13 @@ def test_the_curve_is_near_that_of_srgb():
     away = np.abs(255 * srgb - gt)
     assert away.max() < 9
     assert away[64:].max() < 3
+
+
+def test_whites_alone_were_brighter_than_the_file_says():
+    light = np.array(
+        [[[0, 0, 0], [1, 1, 0.5], [0.98, 0.98, 1], [0.99, 1, 1], [1, 1, 1]]], np.float32
+    )
+    gains = unclipped(light, 3) / np.maximum(light, 1e-6)
+    assert gains[0, :, 1] == pytest.approx([0, 1, 1, 2, 3], rel=1e-4)
+    assert unclipped(light, 1) == pytest.approx(light)
+    assert unclipped(light[..., :1], 3).ravel() == pytest.approx([0, 3, 0.98, 1.98, 3], rel=1e-4)

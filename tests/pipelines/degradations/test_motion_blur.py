@@ -32,7 +32,7 @@ def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed)
 @settings(max_examples=50, deadline=None)
 @given(photos, seeds)
 def test_one_pixel_of_length_without_noise_is_the_identity(gt, seed):
-    lq = MotionBlur(length=(1, 1), sigma=(0, 0))(gt, np.random.default_rng(seed))
+    lq = MotionBlur(length=(1, 1), highlights=(1, 1), sigma=(0, 0))(gt, np.random.default_rng(seed))
     assert lq == pytest.approx(gt, abs=1e-6)
 
 
@@ -85,6 +85,16 @@ def test_light_is_kept_where_levels_are_not():
     assert lq.mean() > 1.02 * gt.mean()
 
 
+def test_whites_that_the_file_clipped_leave_brighter_traces():
+    gt = np.zeros((33, 33, 1), np.uint8)
+    gt[16, 16] = 255
+    means = [
+        MotionBlur(highlights=(gain, gain), sigma=(0, 0))(gt, np.random.default_rng(2)).mean()
+        for gain in (1, 4)
+    ]
+    assert means[1] > 1.5 * means[0]
+
+
 def test_nothing_beyond_the_margin_enters_the_trimmed_crop():
     gt = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
     blur = MotionBlur(sigma=(0, 0))
@@ -112,6 +122,7 @@ def test_the_noise_is_of_its_strength_and_clipped():
         ({"length": (9, 5)}, r"length \(9, 5\) is not 1 <= low <= high; use for example"),
         ({"length": (0, 5)}, r"length \(0, 5\) is not 1 <= low"),
         ({"trajectory": 1.5}, r"trajectory 1.5 is outside \[0, 1\]; use for example"),
+        ({"highlights": (0.5, 1)}, r"highlights \(0.5, 1\) is not 1 <= low <= high"),
         ({"sigma": (3, 1)}, r"sigma \(3, 1\) is not"),
     ],
 )
