@@ -40,6 +40,7 @@ def test_in_focus_is_the_identity(gt, seed):
     assert views == pytest.approx(np.concatenate([gt, gt], axis=2), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(radii)
 def test_a_disk_has_unit_sum_its_area_and_stays_in_the_margin(radius):
     kernel = disk(radius)
@@ -50,6 +51,7 @@ def test_a_disk_has_unit_sum_its_area_and_stays_in_the_margin(radius):
         assert 1 / kernel.max() == pytest.approx(np.pi * radius**2, rel=0.15)
 
 
+@settings(deadline=None)
 @given(radii)
 def test_two_halves_have_unit_sum_and_their_mean_is_the_disk(radius):
     left, right = half_disk(radius, -1), half_disk(radius, 1)
@@ -92,6 +94,7 @@ def test_either_view_lies_to_the_left_as_often():
     assert 10 < sum(sides) < 30
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 50), st.integers(1, 50))
 def test_masks_sum_to_one_and_radii_to_the_order_of_depth(seed, height, width):
     layers = Defocus(radius=(2, 9), layers=4).depths(height, width, np.random.default_rng(seed))
@@ -102,6 +105,7 @@ def test_masks_sum_to_one_and_radii_to_the_order_of_depth(seed, height, width):
     assert 1 <= len(layers) <= 4
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 50), st.integers(1, 50))
 def test_a_field_is_smooth_and_spans_the_range(seed, height, width):
     field = smooth_field(height, width, np.random.default_rng(seed))

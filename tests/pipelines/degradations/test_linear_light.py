@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -14,6 +14,7 @@ photos = arrays(
 )
 
 
+@settings(deadline=None)
 @given(photos)
 def test_levels_survive_the_way_to_light_and_back(gt):
     light = to_linear(gt)
