@@ -1,28 +1,40 @@
-"""Shot noise."""
+"""Poisson noise of the practical degradation model."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from pipelines import images
 from pipelines.pixels import Pixels, like, to_float
 
 EIGHT_BITS: Final = np.empty(0, np.uint8)
 
 
+def poisson(levels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return Poisson(x v) / v - x of x = levels / 255, v = 2^ceil(log2(number of levels used))."""
+    num_levels = np.count_nonzero(np.bincount(levels.ravel()))
+    peak = 2 ** np.ceil(np.log2(num_levels))
+    means = np.arange(256) / 255
+    drawn = rng.poisson(peak * means[levels]) / peak
+    return np.asarray(drawn - means[levels], np.float32)
+
+
 @dataclass(frozen=True)
 class PoissonNoise:
-    """lq = x + s (P(x v) / v - x), P Poisson's distribution, s ~ U(low, high) for each sample.
+    """lq = gt + strength (Poisson(x v) / v - x), clipped; strength ~ U(low, high) for each sample.
 
-    x is gt at 8 bits and v = 2^ceil(log2 n), n the number of its distinct levels. The sum is
-    clipped. Source: Real-ESRGAN (Wang et al., 2021).
+    x is gt in 8-bit levels, v the number of levels that occur, raised to a power of two: a photo of
+    256 levels has up to 256 photons a pixel. Grey noise is that of the grey image, the same in
+    every channel. Source: Real-ESRGAN (Wang et al. 2021).
     """
 
-    strength: tuple[float, float]
-    """Lowest and highest strength; at 1 the noise is that of v photons at white."""
-    grey: float = 0.0
-    """Probability that a sample has the same noise in every channel (Real-ESRGAN: 0.4)."""
+    strength: tuple[float, float] = (0.05, 3)
+    """Lowest and highest factor of the noise; 1 is that of v photons at full range."""
+    grey: float = 0.4
+    """Probability that a sample has the same noise in every channel."""
 
     def __post_init__(self) -> None:
         """Refuse an empty range."""
@@ -35,16 +47,9 @@ class PoissonNoise:
             raise ValueError(f"grey {self.grey} is outside [0, 1]; use for example 0.4")
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
-        """Return lq (H, W, C) in the dtype of gt."""
-        factor = np.float32(rng.uniform(*self.strength))
-        values = to_float(gt)
-        exposed: Any = values
-        if self.grey > 0 and rng.random() < self.grey and gt.shape[2] == 3:
-            exposed = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-        levels = like(exposed, EIGHT_BITS)
-        num_levels = np.count_nonzero(np.bincount(levels.ravel(), minlength=256))
-        photons = np.float32(2 ** np.ceil(np.log2(num_levels)))
-        exposed = to_float(levels)
-        counts = rng.poisson(exposed * photons).astype(np.float32)
-        noise = counts / photons - exposed
-        return like(np.clip(values + factor * noise, 0, 1), gt)
+        """Return lq (H, W, C) in the dtype of gt, clipped."""
+        strength = np.float32(rng.uniform(*self.strength))
+        levels = images.eight_bit(like(gt, EIGHT_BITS) if gt.dtype == np.float32 else gt)
+        if rng.random() < self.grey and gt.shape[2] == 3:
+            levels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+        return like(np.clip(to_float(gt) + strength * poisson(levels, rng), 0, 1), gt)

@@ -1,4 +1,4 @@
-"""Shot noise."""
+"""Poisson noise: its peak, its variance, its grey variant."""
 
 import numpy as np
 import pytest
@@ -6,45 +6,73 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.degradations.poisson_noise import PoissonNoise
+from pipelines.degradations.poisson_noise import PoissonNoise, poisson
 
-photos = arrays(
-    st.sampled_from([np.uint8, np.uint16]),
-    st.tuples(*[st.integers(1, 9)] * 2, st.sampled_from([1, 3])),
+shapes = st.tuples(*[st.integers(1, 33)] * 2, st.sampled_from([1, 3]))
+photos = st.one_of(
+    arrays(st.sampled_from([np.uint8, np.uint16]), shapes),
+    arrays(np.float32, shapes, elements=st.floats(0, 1, width=32)),
 )
+seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None)
-@given(photos, st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+@given(photos, seeds)
 def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed):
-    before, step = gt.copy(), PoissonNoise(strength=(0.05, 3), grey=0.4)
-    lq = step(gt, np.random.default_rng(seed))
+    before = gt.copy()
+    lq = PoissonNoise()(gt, np.random.default_rng(seed))
     assert lq.dtype == gt.dtype
     assert lq.shape == gt.shape
-    assert lq.tobytes() == step(gt, np.random.default_rng(seed)).tobytes()
+    assert lq.tobytes() == PoissonNoise()(gt, np.random.default_rng(seed)).tobytes()
     assert np.array_equal(gt, before)
+    assert lq.min() >= 0
+    assert gt.dtype != np.float32 or lq.max() <= 1
 
 
-@given(photos)
-def test_no_strength_is_the_identity(gt):
-    assert np.array_equal(PoissonNoise(strength=(0, 0))(gt, np.random.default_rng(0)), gt)
+@settings(max_examples=50, deadline=None)
+@given(photos, seeds)
+def test_scale_zero_is_the_identity(gt, seed):
+    lq = PoissonNoise(strength=(0, 0))(gt, np.random.default_rng(seed))
+    assert np.array_equal(lq, gt)
 
 
-def test_the_variance_is_the_light_over_the_photons():
-    gt = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 2000, 1))
-    lq = PoissonNoise(strength=(1, 1))(gt, np.random.default_rng(0)) / 255
-    variance = lq[32:160].var(axis=1).mean()
-    assert variance == pytest.approx((gt[32:160] / 255 / 256).mean(), rel=0.02)
+@pytest.mark.parametrize(("num_levels", "peak"), [(2, 2), (3, 4), (64, 64), (65, 128), (256, 256)])
+def test_the_peak_is_the_number_of_levels_raised_to_a_power_of_two(num_levels, peak):
+    levels = np.full((256, 256, 1), 255, np.uint8)
+    levels[0, :num_levels, 0] = 255 - np.arange(num_levels)
+    noise = poisson(levels, np.random.default_rng(0))[1:]
+    photons = (1 + noise) * peak
+    assert photons == pytest.approx(np.round(photons), abs=1e-3)
+    assert noise.mean() == pytest.approx(0, abs=0.02)
+    assert noise.var() == pytest.approx(1 / peak, rel=0.05)
+
+
+def test_scale_is_a_factor_of_the_noise():
+    gt = np.full((64, 64, 3), 0.5, np.float32)
+    gt[0] = np.linspace(0.4, 0.6, 64 * 3).reshape(64, 3)
+    noises = [
+        PoissonNoise(strength=(scale, scale), grey=0)(gt, np.random.default_rng(0)) - gt
+        for scale in (0.5, 1)
+    ]
+    assert 2 * noises[0] == pytest.approx(noises[1], abs=1e-6)
 
 
 def test_grey_noise_is_the_same_in_every_channel():
-    gt = np.full((8, 8, 3), 128, np.uint8)
-    lq = PoissonNoise(strength=(1, 1), grey=1)(gt, np.random.default_rng(0))
-    assert np.array_equal(lq[..., 0], lq[..., 1])
-    assert lq.std() > 0
+    gt = np.random.default_rng(0).uniform(0.3, 0.7, (64, 64, 3)).astype(np.float32)
+    for grey in (0, 1):
+        noise = PoissonNoise(strength=(0.5, 0.5), grey=grey)(gt, np.random.default_rng(0)) - gt
+        assert np.allclose(noise, noise[..., :1], atol=1e-6) == bool(grey)
+        assert noise.std() > 0.01
 
 
-@pytest.mark.parametrize("bad", [{"strength": (3, 1)}, {"strength": (0, 1), "grey": 2}])
-def test_bad_ranges_are_refused(bad):
-    with pytest.raises(ValueError, match="use for example"):
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"strength": (3, 1)}, r"scale \(3, 1\) is not 0 <= low <= high; use for example"),
+        ({"strength": (-1, 1)}, r"scale \(-1, 1\) is not 0 <= low"),
+        ({"grey": 2}, r"grey 2 is outside \[0, 1\]; use for example"),
+    ],
+)
+def test_bad_ranges_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
         PoissonNoise(**bad)
