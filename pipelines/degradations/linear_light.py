@@ -39,13 +39,20 @@ def unclipped(light: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
     rises linearly. One gain for all channels keeps the hue. Blurred lamps and glints stay bright
     only so: the saturation of Rim et al. 2022 (RSBlur).
     """
-    darkest = functools.reduce(np.minimum, np.split(light, light.shape[2], axis=2))
-    return light * (1 + np.float32(gain - 1) * np.clip(50 * darkest - 49, 0, 1))
+    darkest: Any = functools.reduce(cv2.min, cv2.split(light))
+    white = darkest > 0.98
+    if gain == 1 or not white.any():
+        return light
+    brighter = light.copy()
+    whiteness = np.minimum(50 * darkest[white] - 49, 1)
+    brighter[white] *= 1 + np.float32(gain - 1) * whiteness[:, None]
+    return brighter
 
 
 def encoded(light: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return linear light as float32 pixels, 0 to 1: a sensor clips what is brighter."""
-    return np.power(np.clip(light, 0, 1), np.float32(1 / GAMMA))
+    clipped = np.clip(light, 0, 1)
+    return np.power(clipped, np.float32(1 / GAMMA), out=clipped)
 
 
 def from_linear(light: NDArray[np.float32], gt: Pixels) -> Any:
