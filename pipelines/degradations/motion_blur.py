@@ -13,7 +13,7 @@ from pipelines.degradations.linear_light import encoded, to_linear, unclipped
 from pipelines.pixels import Pixels, like
 
 INSTANTS: Final = np.linspace(0, 1, 512)
-"""The exposure; at most a quarter of a pixel lies between two instants of a usual path."""
+"""The exposure; less than a pixel lies between two instants."""
 
 MODES: Final = np.arange(1.0, 9.0)
 

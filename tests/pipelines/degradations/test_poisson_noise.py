@@ -31,7 +31,7 @@ def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed)
 
 @settings(max_examples=50, deadline=None)
 @given(photos, seeds)
-def test_scale_zero_is_the_identity(gt, seed):
+def test_strength_zero_is_the_identity(gt, seed):
     lq = PoissonNoise(strength=(0, 0))(gt, np.random.default_rng(seed))
     assert np.array_equal(lq, gt)
 
@@ -47,12 +47,12 @@ def test_the_peak_is_the_number_of_levels_raised_to_a_power_of_two(num_levels, p
     assert noise.var() == pytest.approx(1 / peak, rel=0.05)
 
 
-def test_scale_is_a_factor_of_the_noise():
+def test_strength_is_a_factor_of_the_noise():
     gt = np.full((64, 64, 3), 0.5, np.float32)
     gt[0] = np.linspace(0.4, 0.6, 64 * 3).reshape(64, 3)
     noises = [
-        PoissonNoise(strength=(scale, scale), grey=0)(gt, np.random.default_rng(0)) - gt
-        for scale in (0.5, 1)
+        PoissonNoise(strength=(strength, strength), grey=0)(gt, np.random.default_rng(0)) - gt
+        for strength in (0.5, 1)
     ]
     assert 2 * noises[0] == pytest.approx(noises[1], abs=1e-6)
 
@@ -68,8 +68,8 @@ def test_grey_noise_is_the_same_in_every_channel():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"strength": (3, 1)}, r"scale \(3, 1\) is not 0 <= low <= high; use for example"),
-        ({"strength": (-1, 1)}, r"scale \(-1, 1\) is not 0 <= low"),
+        ({"strength": (3, 1)}, r"strength \(3, 1\) is not 0 <= low <= high; use for example"),
+        ({"strength": (-1, 1)}, r"strength \(-1, 1\) is not 0 <= low"),
         ({"grey": 2}, r"grey 2 is outside \[0, 1\]; use for example"),
     ],
 )
