@@ -23,6 +23,8 @@ RECYCLE = {
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
 """Makes glibc keep freed memory instead of asking the system for it again, as our jobs do."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
+"""Read by libraries once, when they are loaded."""
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Makes glibc return freed memory at once, so that a process is as large as its tensors."""
 
@@ -99,15 +101,19 @@ def elsewhere(function, environment, **options):
 
 
 def in_recycled_memory(main):
-    """Run a benchmark in a process whose memory is recycled, whatever this one was given."""
+    """Run a benchmark in a process of recycled memory and one thread, whatever this one was given.
+
+    The number of threads is what libraries begin with; a benchmark may set it again.
+    """
+    wanted = RECYCLE | ONE_THREAD
 
     @functools.wraps(main)
     def again():
-        if os.environ.items() >= RECYCLE.items():
+        if os.environ.items() >= wanted.items():
             main()
         else:
             command = [sys.executable, "-m", started_module(), *sys.argv[1:]]
-            os.execve(sys.executable, command, os.environ | RECYCLE)
+            os.execve(sys.executable, command, os.environ | wanted)
 
     return again
 
