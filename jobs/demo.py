@@ -11,6 +11,7 @@ import dataclasses
 import os
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from jobs.errors import JobError
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker
 from laformer import metrics
 from pipelines import images, storage
+from pipelines.benchmarks import Benchmark
 from pipelines.images import Photo
 from pipelines.manifest import Manifest
 from pipelines.tasks import find
@@ -71,7 +73,8 @@ def run(job: DemoJob) -> Path:
         say(promoted(name))
         say("5/5 restore: a folder of degraded photos with the champion")
         album = storage.join(folder, str(training.name))
-        shown = degraded_folder(catalogue, storage.join(album, "degraded"), recipe.task)
+        gate = find(recipe.task).gate
+        shown = degraded_folder(catalogue, storage.join(album, "degraded"), gate)
         restored = restore.run(
             RestoreJob(
                 source=storage.join(album, "degraded"),
@@ -79,7 +82,7 @@ def run(job: DemoJob) -> Path:
                 model=f"{name}@{CHAMPION}",
             )
         )
-    pairs = [pair(catalogue, album, key) for key in shown]
+    pairs = [pair(catalogue, album, key, gate) for key in shown]
     seconds = time.perf_counter() - started
     facts = (
         ("photos restored by", restored.model),
@@ -143,12 +146,11 @@ def promoted(name: str) -> str:
         return f"the champion stays: {error}"
 
 
-def degraded_folder(catalogue: Manifest, folder: str, task: str) -> list[str]:
+def degraded_folder(catalogue: Manifest, folder: str, gate: Benchmark) -> list[str]:
     """Write held-out photos, degraded, as 8-bit PNG files, as a user would have them."""
-    degrade = find(task).gate.degrade
     keys: list[str] = catalogue.usable("held_out")["key"].to_pylist()[:MAX_SHOWN]
     for key in keys:
-        lq: Any = degrade(clean_photo(catalogue, key))
+        lq: Any = gate.degrade(clean_photo(catalogue, key, gate))
         pixels = lq if lq.dtype == np.uint8 else metrics.quantise(lq)
         data = images.encode(Photo(pixels=pixels), ".png")
         put_if_changed(storage.join(folder, png_name(key)), data)
@@ -160,19 +162,20 @@ def png_name(key: str) -> str:
     return key if key.endswith(".png") else f"{key}.png"
 
 
-def clean_photo(catalogue: Manifest, key: str) -> Any:
-    """Return a photo (H, W, 3) uint8."""
+def clean_photo(catalogue: Manifest, key: str, gate: Benchmark) -> Any:
+    """Return a photo (H, W, 3) uint8, as it is compared."""
     photo = images.decode(storage.get(storage.join(catalogue.root, key)))
-    return images.eight_bit(photo.rgb)
+    return gate.prepare(images.eight_bit(photo.rgb))
 
 
-def pair(catalogue: Manifest, folder: str, key: str) -> report.Pair:
+def pair(catalogue: Manifest, folder: str, key: str, gate: Benchmark) -> report.Pair:
     """Read back what the batch job read and wrote, and compare both with the clean photo."""
-    clean = clean_photo(catalogue, key)
+    clean = clean_photo(catalogue, key, gate)
     degraded, restored = (
         images.eight_bit(images.decode(storage.get(storage.join(folder, side, png_name(key)))).rgb)
         for side in ("degraded", "restored")
     )
+    degraded = gate.shown(degraded)
     return report.Pair(
         key=key,
         before=shown_png(degraded),
@@ -217,20 +220,24 @@ def build_page(
         ),
         facts=facts,
         pairs=tuple(pairs),
-        scores=tuple(
-            report.Score(
-                benchmark=found.benchmark,
-                protocol=found.protocol,
-                metric="PSNR",
-                before=found.input_psnr_db,
-                after=found.psnr_db,
-                num_images=len(found.rows),
-            )
-            for found in scores
-        ),
+        scores=tuple(line for found in scores for line in score_lines(found)),
         curves=tuple(curves),
         commands=shown_commands,
     )
+
+
+def score_lines(found: evaluate.Score) -> Iterator[report.Score]:
+    """Yield a line for each of what was measured: PSNR, and SSIM where the protocol has it."""
+    for metric, name in (("PSNR", "psnr_db"), ("SSIM", "ssim")):
+        if name in found.means:
+            yield report.Score(
+                benchmark=found.benchmark,
+                protocol=found.protocol,
+                metric=metric,
+                before=found.means[f"input_{name}"],
+                after=found.means[name],
+                num_images=len(found.rows),
+            )
 
 
 def commands(

@@ -37,6 +37,7 @@ from pipelines.restoration import actor_stream
 from pipelines.tasks import Task, find
 
 HELD_OUT = "held-out"
+MEASURES = ("input_psnr_db", "psnr_db", "input_ssim", "ssim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,17 @@ class Score:
     psnr_db: float
     """Mean over images of the restored output."""
     rows: tuple[dict[str, Any], ...]
-    """Per image: key, input_psnr_db, psnr_db."""
+    """Per image: key, input_psnr_db, psnr_db, and input_ssim, ssim where the protocol has them."""
+    input_ssim: float | None = None
+    """Mean over images of the degraded input; None where the protocol has no SSIM."""
+    ssim: float | None = None
+    """Mean over images of the restored output; None where the protocol has no SSIM."""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Return what was measured, by the name it has in a row."""
+        found = {name: getattr(self, name) for name in MEASURES}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -136,9 +147,8 @@ def measure(chosen: Subject, files: dict[str, bytes], cluster: Cluster) -> Score
         benchmark=chosen.benchmark.name,
         protocol=chosen.benchmark.protocol.name,
         digest=chosen.digest,
-        input_psnr_db=fmean(row["input_psnr_db"] for row in rows),
-        psnr_db=fmean(row["psnr_db"] for row in rows),
         rows=tuple(rows),
+        **{name: fmean(row[name] for row in rows) for name in MEASURES if name in rows[0]},
     )
 
 
@@ -162,36 +172,58 @@ class Measure:
             raise DataError(f"{item['key']}: {error}") from error
         lq = benchmark.degrade(gt)
         restored = self.restore(lq)
-        return {
-            "key": item["key"],
-            "input_psnr_db": score(lq, gt, benchmark.protocol),
-            "psnr_db": score(restored, gt, benchmark.protocol),
-        }
+        if restored.shape != gt.shape:
+            raise DataError(
+                f"{item['key']}: the restored image is {restored.shape} but gt {gt.shape}; "
+                f"{benchmark.name} measures models of the task {benchmark.task}"
+            )
+        try:
+            before = scores(benchmark.shown(lq), gt, benchmark.protocol)
+            after = scores(restored, gt, benchmark.protocol)
+        except ValueError as error:
+            raise DataError(f"{item['key']}: {error}") from error
+        return {"key": item["key"]} | {f"input_{name}": x for name, x in before.items()} | after
 
 
-def score(image: Any, gt: Any, protocol: Protocol) -> float:
-    """Return the PSNR in dB of an image in units of the full range, or uint8, against gt uint8."""
-    levels = image if image.dtype == np.uint8 else metrics.quantise(image)
-    if not protocol.quantise and image.dtype != np.uint8:
-        levels = image * 255.0
-    a, b = (metrics.shave(x, protocol.border_px) for x in (levels, gt))
-    if protocol.channel == "y":
-        a, b = metrics.luma(a), metrics.luma(b)
-    return metrics.psnr(a, b)
+def scores(image: Any, gt: Any, protocol: Protocol) -> dict[str, float]:
+    """Return what the protocol measures of an image against gt uint8, under its own name.
+
+    The image is uint8, or float in units of the full range; psnr_db is in dB.
+    """
+    a, b = compared(image, protocol), compared(gt, protocol)
+    found = {"psnr_db": metrics.psnr(a, b)}
+    return found | {"ssim": metrics.ssim(a, b)} if protocol.ssim else found
+
+
+def compared(image: Any, protocol: Protocol) -> Any:
+    """Return what the protocol compares of an image, in 8-bit levels."""
+    levels = image
+    if image.dtype != np.uint8:
+        levels = metrics.quantise(image) if protocol.quantise else image * 255.0
+    inside = metrics.shave(levels, protocol.border_px)
+    match protocol.channel:
+        case "y":
+            return metrics.luma(inside)
+        case "y-rounded":
+            return metrics.rounded_luma(inside)
+        case "rgb" | "grey":
+            return inside
 
 
 def record(tracker: Tracker, version: Version, found: Score) -> None:
     """Keep a score with its version, and the images' scores with its run."""
     tracker.tag(
         version,
-        {
-            f"psnr_db.{found.benchmark}": f"{found.psnr_db:.4f}",
-            f"input_psnr_db.{found.benchmark}": f"{found.input_psnr_db:.4f}",
+        {f"{name}.{found.benchmark}": f"{value:.4f}" for name, value in found.means.items()}
+        | {
             f"protocol.{found.benchmark}": found.protocol,
             f"images.{found.benchmark}": found.digest,
         },
     )
-    tracker.metrics(version.run_id, {f"psnr_db.{found.benchmark}": found.psnr_db})
+    restored = {name: value for name, value in found.means.items() if "input" not in name}
+    tracker.metrics(
+        version.run_id, {f"{name}.{found.benchmark}": value for name, value in restored.items()}
+    )
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(found.rows)), buffer)
     with tempfile.TemporaryDirectory() as scratch:
@@ -202,7 +234,7 @@ def record(tracker: Tracker, version: Version, found: Score) -> None:
 
 def table(version: Version, scores: list[Score]) -> Table:
     """Return the scores beside the input's and the published ones, each under its protocol."""
-    shown = Table(title=f"PSNR in dB of {version}")
+    shown = Table(title=f"PSNR in dB, and SSIM where the protocol has it, of {version}")
     for column in ("benchmark", "protocol", "images", "input", "restored", "published"):
         shown.add_column(column, no_wrap=True)
     for found in scores:
@@ -212,8 +244,13 @@ def table(version: Version, scores: list[Score]) -> Table:
             found.benchmark,
             found.protocol,
             str(len(found.rows)),
-            f"{found.input_psnr_db:.2f}",
-            f"{found.psnr_db:.2f}",
+            cell(found.input_psnr_db, found.input_ssim),
+            cell(found.psnr_db, found.ssim),
             published or "-",
         )
     return shown
+
+
+def cell(psnr_db: float, ssim: float | None) -> str:
+    """Return a score as it is printed."""
+    return f"{psnr_db:.2f}" if ssim is None else f"{psnr_db:.2f} / {ssim:.4f}"

@@ -10,18 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from laformer.metrics import psnr, quantise, ssim
+from laformer.metrics import luma, psnr, quantise, rounded_luma, shave, ssim
 from pipelines import benchmarks
 from pipelines.benchmarks import (
     BENCHMARKS,
     GAUSSIAN_COLOUR,
+    HELD_OUT_RGB,
     KODAK24,
     CentreCrop,
+    ModCrop,
     Protocol,
     ProtocolNoise,
     held_out,
+    held_out_by,
+    held_out_sr,
     sr_y,
 )
+from pipelines.degradations import GaussianNoise, Jpeg
 from pipelines.tasks import TASKS
 
 SIGMAS = (15, 25, 50)
@@ -90,6 +95,42 @@ def test_psnr_and_ssim_of_jpeg(shared_data, quality, db, similarity):
     assert np.mean([ssim(lq, gt) for lq, gt in found]) == pytest.approx(similarity, abs=6e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "num", "db", "similarity"),
+    [
+        ("set5-x2", 5, 33.65, 0.9293),
+        ("set5-x3", 5, 30.39, 0.8678),
+        ("set5-x4", 5, 28.42, 0.8102),
+        ("set14-x2", 14, 30.31, 0.8692),
+        ("set14-x4", 14, 26.09, 0.7042),
+    ],
+)
+def test_psnr_and_ssim_of_bicubic_enlargement(shared_data, name, num, db, similarity):
+    benchmark = BENCHMARKS[name]
+    found = [
+        [rounded_luma(shave(image, benchmark.protocol.border_px)) for image in (shown, gt)]
+        for lq, gt in pairs(benchmark, shared_data)
+        for shown in [benchmark.shown(lq)]
+    ]
+
+    assert benchmark.protocol.channel == "y-rounded"
+    assert len(found) == num
+    assert np.mean([psnr(shown, gt) for shown, gt in found]) == pytest.approx(db, abs=6e-3)
+    assert np.mean([ssim(shown, gt) for shown, gt in found]) == pytest.approx(similarity, abs=6e-5)
+
+
+@pytest.mark.parametrize(("scale", "higher_db"), [(2, 0.03), (4, 0.01)])
+def test_bicubic_reads_higher_where_luma_is_not_rounded(shared_data, scale, higher_db):
+    benchmark = BENCHMARKS[f"set5-x{scale}"]
+    gains = [
+        psnr(luma(shown), luma(clean)) - psnr(rounded_luma(shown), rounded_luma(clean))
+        for lq, gt in pairs(benchmark, shared_data)
+        for shown, clean in [[shave(image, scale) for image in (benchmark.shown(lq), gt)]]
+    ]
+
+    assert np.mean(gains) == pytest.approx(higher_db, abs=5e-3)
+
+
 def test_the_table_lists_each_benchmark_once():
     assert list(BENCHMARKS) == [
         *(
@@ -98,15 +139,18 @@ def test_the_table_lists_each_benchmark_once():
             for sigma in SIGMAS
         ),
         *(f"classic5-q{quality}" for quality in (10, 20, 30, 40)),
+        *(f"set5-x{scale}" for scale in (2, 3, 4)),
+        *(f"set14-x{scale}" for scale in (2, 4)),
     ]
     assert all(benchmark.name == name for name, benchmark in BENCHMARKS.items())
 
 
 def test_two_protocols_never_share_a_name():
     protocols = {benchmark.protocol for benchmark in BENCHMARKS.values()}
-    protocols |= {TASKS["jpeg"].gate.protocol, *(sr_y(scale) for scale in (2, 3, 4))}
+    protocols |= {TASKS["jpeg"].gate.protocol, HELD_OUT_RGB}
+    protocols |= {sr_y(scale) for scale in (2, 3, 4)}
 
-    assert len({protocol.name for protocol in protocols}) == len(protocols) == 7
+    assert len({protocol.name for protocol in protocols}) == len(protocols) == 8
 
 
 def test_published_scores_stand_beside_colour_benchmarks():
@@ -125,6 +169,54 @@ def test_held_out_photos_are_measured_as_the_public_ones(sigma):
     assert held_out(sigma) == dataclasses.replace(
         public, name=f"held-out-sigma{sigma}", folder="held-out", published=()
     )
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_held_out_photos_are_enlarged_as_the_public_ones(scale):
+    public = BENCHMARKS[f"set5-x{scale}"]
+
+    assert held_out_sr(scale) == dataclasses.replace(
+        public, name=f"held-out-x{scale}", folder="held-out", published=()
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    arrays(np.uint8, st.tuples(*[st.integers(4, 19)] * 2, st.sampled_from([1, 3]))),
+    st.sampled_from([2, 3, 4]),
+)
+def test_the_input_of_super_resolution_is_shown_in_the_size_of_gt(photo, scale):
+    benchmark = held_out_sr(scale)
+    gt = benchmark.prepare(photo)
+    lq = benchmark.degrade(gt)
+
+    assert np.array_equal(gt, photo[: gt.shape[0], : gt.shape[1]])
+    assert all(0 <= cut < scale for cut in np.subtract(photo.shape[:2], gt.shape[:2]))
+    assert [scale * side for side in lq.shape[:2]] == list(gt.shape[:2])
+    shown = benchmark.shown(lq)
+    assert (shown.shape, shown.dtype) == (gt.shape, np.uint8)
+
+
+def test_an_input_of_the_size_of_gt_is_shown_as_it_is():
+    lq = np.zeros((5, 7, 3), np.uint8)
+
+    assert held_out(25).shown(lq) is lq
+
+
+@pytest.mark.parametrize("degrade", [GaussianNoise(sigma=(0, 50)), Jpeg(quality=(10, 95))])
+def test_what_a_task_draws_for_a_held_out_photo_is_the_photos_own(degrade):
+    benchmark = held_out_by("some-task", degrade)
+    gt = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    other = gt.copy()
+    other[0, 0, 0] ^= 1
+    lq = benchmark.degrade(gt)
+
+    assert (benchmark.name, benchmark.task) == ("held-out-some-task", "some-task")
+    assert benchmark.protocol is HELD_OUT_RGB
+    assert lq.dtype in (np.uint8, np.float32)
+    assert np.array_equal(lq, held_out_by("another", degrade).degrade(gt.copy()))
+    # One level of one pixel is another draw everywhere.
+    assert np.mean(lq != benchmark.degrade(other)) > 0.1
 
 
 @settings(max_examples=25, deadline=None)
@@ -182,3 +274,7 @@ def test_errors_name_the_value_and_the_rule():
         ProtocolNoise(sigma=25)(np.zeros((2, 2, 3), np.uint16))
     with pytest.raises(ValueError, match="border_px -1 is negative"):
         Protocol(name="odd", channel="y", border_px=-1)
+    with pytest.raises(ValueError, match=r"'y-rounded' is made of uint8.*use channel 'y'"):
+        Protocol(name="odd", channel="y-rounded", quantise=False)
+    with pytest.raises(ValueError, match="image 3x9 is smaller than the scale 4; use larger"):
+        ModCrop(scale=4)(np.zeros((3, 9, 3), np.uint8))

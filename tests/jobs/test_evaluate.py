@@ -1,0 +1,156 @@
+"""What is compared and printed: the protocol's channel, its SSIM, inputs of another size."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jobs import demo
+from jobs.evaluate import Measure, Score, Subject, record, scores, table
+from jobs.tracking import Version
+from laformer import metrics
+from pipelines import images
+from pipelines.benchmarks import HELD_OUT_RGB, Protocol, held_out, held_out_sr, sr_y
+from pipelines.degradations.bicubic import imresize
+from pipelines.errors import DataError
+from pipelines.images import Photo
+from tests.pipelines.test_training import photo
+
+VERSION = Version("m", 3, "run", {})
+PLAIN = Score(
+    benchmark="held-out-sigma25",
+    protocol="gaussian-colour",
+    digest="a",
+    input_psnr_db=20.0,
+    psnr_db=30.0,
+    rows=({"key": "a", "input_psnr_db": 20.0, "psnr_db": 30.0},),
+)
+WITH_SSIM = dataclasses.replace(
+    PLAIN, benchmark="set5-x4", protocol="sr-y-x4", input_ssim=0.81, ssim=0.9
+)
+
+
+class Recorded:
+    """A tracker that keeps what it is told."""
+
+    def tag(self, _version, tags):
+        self.tags = tags
+
+    def metrics(self, _run_id, values):
+        self.values = values
+
+    def file(self, _run_id, path):
+        self.name = path.name
+
+
+def cubic(scale):
+    """Return a loader of what restores by enlarging."""
+
+    def restore(lq):
+        return imresize(lq, scale * lq.shape[0], scale * lq.shape[1])
+
+    return lambda: restore
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = images.encode(Photo(pixels=photo(1, size=(43, 50))), ".png")
+    (tmp_path / "a.png").write_bytes(data)
+    return tmp_path
+
+
+def subject(benchmark, folder):
+    return Subject(benchmark, str(folder), ("a.png",), "digest")
+
+
+def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
+    benchmark = held_out_sr(4)
+    row = Measure(subject(benchmark, folder), cubic(4))({"key": "a.png"})
+    gt = photo(1, size=(43, 50))[:40, :48]
+    lq = imresize(gt, 10, 12)
+    for prefix, round_between in (("input_", False), ("", True)):
+        shown = imresize(lq, 40, 48, round_between=round_between)
+        a, b = (metrics.rounded_luma(x[4:-4, 4:-4]) for x in (shown, gt))
+        assert row[f"{prefix}psnr_db"] == metrics.psnr(a, b)
+        assert row[f"{prefix}ssim"] == metrics.ssim(a, b)
+    assert set(row) == {"key", "input_psnr_db", "psnr_db", "input_ssim", "ssim"}
+
+
+def test_a_protocol_without_ssim_has_none_in_its_rows(folder):
+    row = Measure(subject(held_out(25), folder), cubic(1))({"key": "a.png"})
+    assert set(row) == {"key", "input_psnr_db", "psnr_db"}
+
+
+def test_a_model_of_another_scale_and_too_small_a_photo_are_explained(folder):
+    measure = Measure(subject(held_out_sr(4), folder), cubic(2))
+    with pytest.raises(
+        DataError, match=r"a.png: .*\(20, 24, 3\) but gt \(40, 48, 3\); held-out-x4"
+    ):
+        measure({"key": "a.png"})
+    small = images.encode(Photo(pixels=photo(1, size=(16, 50))), ".png")
+    (folder / "a.png").write_bytes(small)
+    with pytest.raises(DataError, match=r"a.png: image .* the window of SSIM"):
+        Measure(subject(held_out_sr(4), folder), cubic(4))({"key": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("channel", "taken"), [("rgb", lambda x: x), ("y", metrics.luma), ("y-rounded", None)]
+)
+def test_the_protocol_says_what_is_compared(channel, taken):
+    gt, other = (photo(seed, size=(20, 24)) for seed in (1, 2))
+    taken = taken or metrics.rounded_luma
+    protocol = Protocol(name="odd", channel=channel, border_px=2)
+    wanted = metrics.psnr(taken(other[2:-2, 2:-2]), taken(gt[2:-2, 2:-2]))
+    assert scores(other, gt, protocol) == {"psnr_db": wanted}
+    assert scores(other / np.float32(255), gt, protocol) == {"psnr_db": wanted}
+
+
+def test_an_output_that_is_not_quantised_keeps_its_fractions():
+    gt = np.full((4, 4, 3), 100, np.uint8)
+    image = np.full((4, 4, 3), 100.4 / 255, np.float64)
+    exact = Protocol(name="odd", channel="rgb", quantise=False)
+    found = scores(image, gt, exact)["psnr_db"]
+    assert found == pytest.approx(20 * np.log10(255 / 0.4), abs=1e-6)
+    assert scores(image, gt, dataclasses.replace(exact, quantise=True))["psnr_db"] == np.inf
+
+
+@pytest.mark.parametrize("protocol", [sr_y(2), HELD_OUT_RGB])
+def test_an_equal_image_has_an_ssim_of_one(protocol):
+    gt = photo(1, size=(20, 24))
+    assert scores(gt, gt, protocol) == {"psnr_db": np.inf, "ssim": 1.0}
+
+
+def test_what_was_measured_is_kept_with_the_version():
+    tracker = Recorded()
+    record(tracker, VERSION, WITH_SSIM)
+    assert tracker.tags == {
+        "input_psnr_db.set5-x4": "20.0000",
+        "psnr_db.set5-x4": "30.0000",
+        "input_ssim.set5-x4": "0.8100",
+        "ssim.set5-x4": "0.9000",
+        "protocol.set5-x4": "sr-y-x4",
+        "images.set5-x4": "a",
+    }
+    assert tracker.values == {"psnr_db.set5-x4": 30.0, "ssim.set5-x4": 0.9}
+    assert tracker.name == "set5-x4-v3.parquet"
+    record(tracker, VERSION, PLAIN)
+    assert not any("ssim" in key for key in (*tracker.tags, *tracker.values))
+
+
+def test_the_table_shows_ssim_beside_psnr_and_the_published_scores():
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table(VERSION, [PLAIN, WITH_SSIM]))
+    text = console.file.getvalue()
+    assert "20.00 / 0.8100" in text
+    assert "30.00 / 0.9000" in text
+    assert "SwinIR 32.92" in text
+    assert "HAT 33.04" in text
+    assert text.count("/ 0.") == 2
+
+
+def test_the_page_of_the_demo_has_a_line_for_each_measure():
+    assert [(s.metric, s.before, s.after) for s in demo.score_lines(PLAIN)] == [("PSNR", 20, 30)]
+    lines = [(s.metric, s.before, s.after) for s in demo.score_lines(WITH_SSIM)]
+    assert lines == [("PSNR", 20, 30), ("SSIM", 0.81, 0.9)]
