@@ -34,6 +34,7 @@ from pipelines import images, manifest, storage
 from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
 from pipelines.errors import DataError
 from pipelines.restoration import actor_stream
+from pipelines.scenes import Form
 from pipelines.tasks import Task, find
 
 HELD_OUT = "held-out"
@@ -165,9 +166,9 @@ class Measure:
         benchmark = self.chosen.benchmark
         data = storage.get(storage.join(self.chosen.root, item["key"]))
         photo = images.decode(data)
-        wanted = photo.pixels if benchmark.protocol.channel == "grey" else photo.rgb
+        form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
         try:
-            gt = benchmark.prepare(images.eight_bit(wanted))
+            gt = benchmark.prepare(images.eight_bit(form(photo.pixels)))
         except ValueError as error:
             raise DataError(f"{item['key']}: {error}") from error
         lq = benchmark.degrade(gt)

@@ -33,16 +33,46 @@ DEMO = TrainJob(
     ),
 )
 
+
+def restormer_schedule(task: str, **network: Any) -> TrainJob:
+    """Return the field's default for this skeleton at its first patch size, on `base`."""
+    model = dataclasses.replace(SIZES["base"], **network)
+    return TrainJob(task=task, model=model, train=TrainConfig())
+
+
+def super_resolution(task: str, scale: int) -> TrainJob:
+    """Return the same on patches of lq of 64 x 64, as the field's Transformers are trained."""
+    job = restormer_schedule(task, scale=scale)
+    return dataclasses.replace(job, train=TrainConfig(patch_px=64 * scale))
+
+
 RECIPES: dict[str, TrainJob] = {
-    # Restormer's schedule, the field's default for this skeleton, at its first patch size.
-    "denoise-gaussian": TrainJob(task="denoise-gaussian", model=SIZES["base"], train=TrainConfig()),
-    "denoise-gaussian-25": TrainJob(
-        task="denoise-gaussian-25", model=SIZES["base"], train=TrainConfig()
+    "denoise-gaussian": restormer_schedule("denoise-gaussian"),
+    "denoise-gaussian-25": restormer_schedule("denoise-gaussian-25"),
+    "denoise-gaussian-grey": restormer_schedule(
+        "denoise-gaussian-grey", in_channels=1, out_channels=1
     ),
-    "jpeg": TrainJob(task="jpeg", model=SIZES["base"], train=TrainConfig()),
-    # Minutes on two cores: what `make demo` trains, and the same for another task.
+    "denoise-real": restormer_schedule("denoise-real"),
+    "jpeg": restormer_schedule("jpeg"),
+    "deblur-motion": restormer_schedule("deblur-motion"),
+    "deblur-defocus": restormer_schedule("deblur-defocus"),
+    "deblur-defocus-dual": restormer_schedule("deblur-defocus-dual", in_channels=6),
+    "derain": restormer_schedule("derain"),
+    "desnow": restormer_schedule("desnow"),
+    "dehaze": restormer_schedule("dehaze"),
+    "weather": restormer_schedule("weather"),
+    "lowlight": restormer_schedule("lowlight"),
+    "sr-x2": super_resolution("sr-x2", 2),
+    "sr-x3": super_resolution("sr-x3", 3),
+    "sr-x4": super_resolution("sr-x4", 4),
+    "sr-x4-blind": super_resolution("sr-x4-blind", 4),
+    # Minutes on two cores: what `make demo` trains, and the same for other tasks.
     "demo": DEMO,
     "demo-jpeg": dataclasses.replace(DEMO, task="jpeg"),
+    "demo-derain": dataclasses.replace(DEMO, task="derain"),
+    "demo-sr-x2": dataclasses.replace(
+        DEMO, task="sr-x2", model=dataclasses.replace(SIZES["tiny"], scale=2)
+    ),
 }
 
 

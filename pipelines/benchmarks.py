@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines import images
 from pipelines.degradations.bicubic import Bicubic, imresize
-from pipelines.pixels import Degrade
+from pipelines.pixels import Degrade, scale_of
 
 Gt: TypeAlias = NDArray[np.uint8]
 """(H, W, C) in 8-bit levels, C = 3 (RGB) or 1 (grey)."""
@@ -228,10 +228,12 @@ class Benchmark:
     """Published mean PSNR in dB under this protocol, as (model, score), to place ours beside."""
 
     def shown(self, lq: Lq) -> Any:
-        """Return lq in the size of gt, as it is shown and scored.
+        """Return lq as an image of the size of gt, as it is shown and scored.
 
-        A smaller one is enlarged as MATLAB enlarges doubles, then rounded to the dtype of lq.
+        A smaller one is enlarged as MATLAB enlarges doubles, then rounded to the dtype of lq. Of
+        the two views of a dual-pixel camera it is the left one.
         """
+        lq = lq[:, :, :3]
         if self.enlarge == 1:
             return lq
         height, width = (side * self.enlarge for side in lq.shape[:2])
@@ -309,14 +311,17 @@ def held_out_sr(scale: int) -> Benchmark:
 def held_out_by(task: str, degrade: Degrade) -> Benchmark:
     """Return the benchmark of a user's own photos, degraded as the task does in training.
 
-    What is drawn depends on the photo alone. lq has the size of gt.
+    What is drawn depends on the photo alone.
     """
+    scale = scale_of(degrade)
     return Benchmark(
         name=f"held-out-{task}",
         folder="held-out",
         task=task,
         protocol=HELD_OUT_RGB,
+        prepare=whole if scale == 1 else ModCrop(scale=scale),
         degrade=SeededByImage(degrade=degrade),
+        enlarge=scale,
     )
 
 
