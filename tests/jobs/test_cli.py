@@ -80,7 +80,7 @@ def test_restore_options_have_no_prefix():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "unknown verb 'fly'; use one of: prepare, train"),
+        (["fly"], "unknown verb 'fly'; use one of: prepare, preview"),
         (["train"], "train needs a recipe: one of denoise-gaussian"),
         (["train", "dehazing"], "unknown recipe 'dehazing'; use one of: denoise-gaussian"),
         (["train", "--job", "missing.json"], "no job file missing.json"),
