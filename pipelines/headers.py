@@ -1,34 +1,47 @@
 """The first bytes of an image file: what it says of itself before a codec sees it.
 
 Sizes are known before any memory is taken, and so is what the codec would hide: grey behind alpha,
-CMYK, the kind of TIFF samples. Sources: PNG (W3C), JPEG (ITU T.81), TIFF 6.0 and BigTIFF, the WebP
-container, Windows bitmaps.
+CMYK, the kind of TIFF samples. Sources: PNG (W3C), JPEG (ITU T.81), the WebP container, Windows
+bitmaps; TIFF is in `pipelines.tiff`.
 """
 
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pipelines import segments, tiff
 from pipelines.errors import ImageError
+from pipelines.tiff import Tiff
+
+MAX_PROFILE_BYTES: Final = 2**24
+"""Longest colour profile that is unpacked; real ones end below 4 MB."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the file tells of itself before it is decoded."""
+    """What a PNG, JPEG, WebP or BMP tells of itself before it is decoded."""
 
     width: int
     height: int
+    data: bytes
+    """What to hand to the codec."""
     grey: bool = False
     """The codec repeats grey when there is alpha."""
-    opaque: bool = False
-    """The codec adds an alpha that is not in the file."""
-    patch: tuple[int, bytes] | None = None
-    """Offset and bytes to write over the file before the codec sees it."""
+    cmyk: bool = False
+    """The codec makes RGB of it without a profile."""
+    jpeg: bool = False
+    transparent: int | None = None
+    """The level of a grey PNG that stands for full transparency."""
+    exif: bytes = b""
+    """Where the codec does not hand it out."""
+    profile: bytes | None = None
+    """Colour profile, where the codec does not hand it out; b"" is a damaged one."""
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> Header | Tiff:
     """Return what the header says. Raises ImageError when it is none of a known format."""
     if not data:
         raise ImageError("0 bytes: the file is empty; copy it again")
@@ -41,14 +54,69 @@ def read_header(data: bytes) -> Header:
     raise ImageError(f"starts with {data[:8]!r}: not a PNG, JPEG, TIFF, WebP or BMP image")
 
 
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, that EXIF bytes state; 1 where they are damaged."""
+    try:
+        return tiff.parse(exif.removeprefix(b"Exif\0\0")).value(tiff.ORIENTATION, 1)
+    except (struct.error, OverflowError):
+        return 1
+
+
 def _read_png(data: bytes) -> Header:
-    width, height, _, kind = struct.unpack_from(">IIBB", data, 16)
-    offset = 8
-    while data[offset + 4 : offset + 8] != b"IEND":
-        offset += 12 + struct.unpack_from(">I", data, offset)[0]
-    # Fails where the last checksum is cut off; libpng itself would write to stderr.
-    struct.unpack_from(">I", data, offset + 8)
-    return Header(width, height, grey=kind == 4)
+    """Return the header, and of the chunks those that make the still picture.
+
+    libpng would complain of the others, and of wrong checksums, on stderr.
+    """
+    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
+    if depth not in _PNG_DEPTHS.get(kind, ()):
+        raise ImageError(f"PNG of kind {kind} with {depth} bits a sample; copy it again")
+    view, offset, name = memoryview(data), 8, b""
+    chunks, known = [view[:8]], dict[bytes, bytes]()
+    while name != b"IEND":
+        num_bytes, name = struct.unpack_from(">I4s", data, offset)
+        start, end = offset, offset + 12 + num_bytes
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        offset = end
+        if name[0] & 32 and name not in _PNG_KNOWN:
+            continue
+        if zlib.crc32(view[start + 4 : end - 4]) != checksum:
+            if name in (b"iCCP", b"eXIf"):
+                known[name] = b""
+                continue
+            raise ImageError(f"damaged: wrong checksum at byte {start}; copy it again")
+        if name in _PNG_KNOWN:
+            known[name] = data[start + 8 : end - 4]
+        elif name not in _PNG_PICTURE:
+            raise ImageError(f"PNG with a chunk {name!r} of an unknown kind; save it again")
+        if name in _PNG_PICTURE or (name == b"tRNS" and kind in (2, 3)):
+            chunks.append(view[start:end])
+    grey_key = known.get(b"tRNS", b"") if kind == 0 else b""
+    return Header(
+        width,
+        height,
+        data=data if sum(map(len, chunks)) == len(data) else b"".join(chunks),
+        grey=kind == 4,
+        transparent=_grey_key(grey_key, depth) if grey_key else None,
+        exif=known.get(b"eXIf", b""),
+        profile=_inflate(known[b"iCCP"]) if b"iCCP" in known else None,
+    )
+
+
+def _grey_key(chunk: bytes, depth: int) -> int:
+    """Return the transparent level as the codec gives it: 1, 2 and 4 bits widened to 8."""
+    level: int = struct.unpack(">H", chunk)[0] & (1 << depth) - 1
+    return level * (255 // ((1 << depth) - 1)) if depth < 8 else level
+
+
+def _inflate(chunk: bytes) -> bytes:
+    """Return the profile of an iCCP chunk: a name, a zero, the method, deflated bytes."""
+    _, _, packed = chunk.partition(b"\0")
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(packed[1:], MAX_PROFILE_BYTES)
+    except zlib.error:
+        return b""
+    return profile if inflater.eof else b""
 
 
 def _read_jpeg(data: bytes) -> Header:
@@ -56,8 +124,12 @@ def _read_jpeg(data: bytes) -> Header:
     while True:
         marker, length = struct.unpack_from(">HH", data, offset)
         if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            height, width = struct.unpack_from(">HH", data, offset + 5)
-            return Header(width, height)
+            bits, height, width, num_components = struct.unpack_from(">BHHB", data, offset + 4)
+            if bits != 8 or marker not in _JPEG_KINDS:
+                raise ImageError(
+                    f"JPEG of a rare kind ({bits} bits, marker {marker:04X}); save it as PNG"
+                )
+            return Header(width, height, data, cmyk=num_components == 4, jpeg=True)
         if marker < 0xFF01:
             raise ImageError(f"damaged: no marker at byte {offset}; copy it again")
         # Any number of 0xFF may stand before a marker.
@@ -67,82 +139,32 @@ def _read_jpeg(data: bytes) -> Header:
 def _read_webp(data: bytes) -> Header:
     if data[12:16] == b"VP8X":
         low, middle, high = struct.unpack_from("<HHH", data, 24)
-        return Header(1 + low + ((middle & 0xFF) << 16), 1 + (middle >> 8) + (high << 8))
+        return Header(1 + low + ((middle & 0xFF) << 16), 1 + (middle >> 8) + (high << 8), data)
     if data[12:16] == b"VP8L":
         (sides,) = struct.unpack_from("<I", data, 21)
-        return Header(1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF))
+        return Header(1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF), data)
     width, height = struct.unpack_from("<HH", data, 26)
-    return Header(width & 0x3FFF, height & 0x3FFF)
+    return Header(width & 0x3FFF, height & 0x3FFF, data)
 
 
 def _read_bmp(data: bytes) -> Header:
     width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
-    return Header(abs(width), abs(height))
+    return Header(abs(width), abs(height), data)
 
 
-def _read_tiff(data: bytes) -> Header:
-    tags = _read_tags(data)
-    values = {tag: value for tag, (value, _) in tags.items()}
-    bits, colours = values.get(_BITS, 1), values[_PHOTOMETRIC]
-    if values.get(_SAMPLE_FORMAT, 1) not in (1, 4) or bits not in (1, 4, 8, 16):
-        kind = {2: "signed", 3: "float"}.get(values.get(_SAMPLE_FORMAT, 1), "unsigned")
-        raise ImageError(f"TIFF samples are {kind}, {bits} bits; save it with unsigned 8 or 16")
-    if values.get(_NUM_SAMPLES) == 2:
-        raise ImageError("TIFF with grey and alpha, which the codec cannot read; save it as PNG")
-    if bits == 16 and colours not in (_BLACK_IS_ZERO, _RGB):
-        raise ImageError(f"16-bit TIFF of photometric kind {colours}; save it as grey or RGB")
-    patch = None
-    if bits == 8 and values.get(_EXTRA_SAMPLES) == _STRAIGHT_ALPHA:
-        # The 8-bit path of the codec multiplies straight alpha into the colours and so loses them;
-        # it leaves alone what is said to be multiplied already (1).
-        patch = (tags[_EXTRA_SAMPLES][1], struct.pack(_byte_order(data) + "H", 1))
-    return Header(values[_WIDTH], values[_HEIGHT], opaque=colours == _CMYK, patch=patch)
+def _read_tiff(data: bytes) -> Tiff:
+    page = tiff.parse(data)
+    segments.check(page)
+    return page
 
 
-def _read_tags(tiff: bytes) -> dict[int, tuple[int, int]]:
-    """Return first value and its offset for the tags below, of the first image of a TIFF or EXIF.
+_PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_PICTURE: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_KNOWN: Final = (b"tRNS", b"iCCP", b"eXIf")
+_JPEG_KINDS: Final = (0xFFC0, 0xFFC1, 0xFFC2, 0xFFC9, 0xFFCA)
+"""Frames that libjpeg-turbo decodes: baseline, extended, progressive; two arithmetic ones."""
 
-    Source: TIFF 6.0, section 2; BigTIFF (version 43) widens counts and offsets to 8 bytes.
-    """
-    order = _byte_order(tiff)
-    (version,) = struct.unpack_from(order + "H", tiff, 2)
-    count, word, start_at, entry_bytes = ("Q", "Q", 8, 20) if version == 43 else ("H", "I", 4, 12)
-    (start,) = struct.unpack_from(order + word, tiff, start_at)
-    (num_entries,) = struct.unpack_from(order + count, tiff, start)
-    start += struct.calcsize(order + count)
-    tags = {}
-    for offset in range(start, start + num_entries * entry_bytes, entry_bytes):
-        tag, kind, num_values = struct.unpack_from(order + "HH" + word, tiff, offset)
-        if tag not in _TAGS or kind not in _INTEGERS:
-            continue
-        width = struct.calcsize(order + word)
-        at = offset + 4 + width
-        if num_values * struct.calcsize(order + _INTEGERS[kind]) > width:
-            (at,) = struct.unpack_from(order + word, tiff, at)
-        tags[tag] = (struct.unpack_from(order + _INTEGERS[kind], tiff, at)[0], at)
-    return tags
-
-
-def _byte_order(tiff: bytes) -> str:
-    return "<" if tiff[:2] == b"II" else ">"
-
-
-_INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_TAGS: Final = (256, 257, 258, 262, 274, 277, 338, 339)
-(
-    _WIDTH,
-    _HEIGHT,
-    _BITS,
-    _PHOTOMETRIC,
-    _ORIENTATION,
-    _NUM_SAMPLES,
-    _EXTRA_SAMPLES,
-    _SAMPLE_FORMAT,
-) = _TAGS
-_BLACK_IS_ZERO, _RGB, _CMYK = 1, 2, 5
-_STRAIGHT_ALPHA = 2
-
-_READERS: Final[tuple[tuple[bytes, Callable[[bytes], Header]], ...]] = (
+_READERS: Final[tuple[tuple[bytes, Callable[[bytes], Header | Tiff]], ...]] = (
     (rb"\x89PNG\r\n\x1a\n", _read_png),
     (rb"\xff\xd8\xff", _read_jpeg),
     (rb"II[*+]\0|MM\0[*+]", _read_tiff),
@@ -151,11 +173,3 @@ _READERS: Final[tuple[tuple[bytes, Callable[[bytes], Header]], ...]] = (
     (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", _read_bmp),
 )
 """Signature of each format and the reader of its header."""
-
-
-def read_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, that EXIF bytes state; 1 where they are damaged."""
-    try:
-        return _read_tags(exif.removeprefix(b"Exif\0\0")).get(_ORIENTATION, (1, 0))[0]
-    except (struct.error, OverflowError):
-        return 1

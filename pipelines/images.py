@@ -1,32 +1,37 @@
-"""Bytes <-> arrays: the only file that calls a codec.
+"""Files <-> photos, in their own bit depth.
 
-The header is read before the codec sees the file (`pipelines.headers`). Of a file with several
-pages or frames the first is taken. Colour profiles are not applied and not kept, nor is the
-transparent colour of a grey PNG.
+The codecs are called in `pipelines.codec` alone, and what a file says of itself is read before
+(`pipelines.headers`). Of a file with several pages or frames the first is taken, of an animated PNG
+its still picture. Brightness that is said without a profile (gAMA, cICP) is not applied.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import headers
+from pipelines import codec, headers, profiles, regions, segments, tiff
 from pipelines.errors import ImageError
-
-# A broken file is an ImageError with a reason, not also a line on stderr.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+from pipelines.headers import Header
+from pipelines.regions import Region
+from pipelines.tiff import Tiff
 
 MAX_PIXELS: Final = 2**28
 """Height times width above which a file is refused before it is decoded."""
+
+MAX_SIDE_PX: Final = 2**20
+"""Longest side that is decoded: the limit of OpenCV."""
 
 JPEG_QUALITY: Final = 95
 """Quality of a written JPEG, 0 to 100, always without chroma subsampling (4:4:4)."""
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
 """Samples in their stored bit depth: 0 to 255 or 0 to 65535."""
+
+Profile: TypeAlias = Literal["keep", "srgb"]
+"""What becomes of an embedded colour profile: kept beside the pixels, or applied to them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class _Format:
     """Most bits of a sample."""
     alpha: bool
     """Whether there is a place for alpha."""
+    profile: bool
+    """Whether there is a place for a colour profile."""
     side_px: int
     """Longest side that can be written and read again."""
     parameters: tuple[int, ...] = ()
@@ -46,6 +53,7 @@ class _Format:
 _JPEG = _Format(
     bits=8,
     alpha=False,
+    profile=True,
     side_px=65500,
     parameters=(
         cv2.IMWRITE_JPEG_QUALITY,
@@ -54,9 +62,9 @@ _JPEG = _Format(
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ),
 )
-_TIFF = _Format(bits=16, alpha=True, side_px=2**20)
+_TIFF = _Format(bits=16, alpha=True, profile=True, side_px=2**20)
 _FORMATS: Final = {
-    ".png": _Format(bits=16, alpha=True, side_px=2**20),
+    ".png": _Format(bits=16, alpha=True, profile=True, side_px=2**20),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".tif": _TIFF,
@@ -64,13 +72,14 @@ _FORMATS: Final = {
     ".webp": _Format(
         bits=8,
         alpha=True,
+        profile=True,
         side_px=16383,
         parameters=(
             cv2.IMWRITE_WEBP_LOSSLESS_MODE,
             cv2.IMWRITE_WEBP_LOSSLESS_PRESERVE_COLOR,
         ),
     ),
-    ".bmp": _Format(bits=8, alpha=True, side_px=2**20),
+    ".bmp": _Format(bits=8, alpha=True, profile=False, side_px=2**20),
 }
 SUFFIXES: Final = tuple(_FORMATS)
 """Endings of the files that can be read and written, in lower case."""
@@ -84,6 +93,8 @@ class Photo:
     """(H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16."""
     alpha: Samples | None = None
     """(H, W) of the same dtype, not multiplied into the pixels; None is opaque."""
+    profile: bytes | None = None
+    """Colour profile (ICC) of the pixels as the file holds it; None is sRGB or unknown."""
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
@@ -105,38 +116,26 @@ class Photo:
         return np.ascontiguousarray(self.pixels)
 
 
-def decode(data: bytes) -> Photo:
+def decode(data: bytes, profile: Profile = "keep", max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode an image file in its own bit depth, its EXIF orientation applied.
 
-    Grey stays one channel, palette and CMYK become RGB, alpha is split off.
+    Grey stays one channel, palette and CMYK become RGB, alpha is split off. With profile="srgb" an
+    embedded colour profile is applied (`profiles.to_srgb`) and gone. With "keep" the pixels stay as
+    stored; CMYK then becomes RGB without its profile, and a profile that does not fit is left out.
+    Above `max_pixels` (height times width) a file is refused before any memory is taken.
     """
-    header = headers.read_header(data)
-    num_pixels = header.width * header.height
-    if num_pixels > MAX_PIXELS:
-        raise ImageError(
-            f"{header.width} x {header.height} = {num_pixels} pixels, above the limit of "
-            f"{MAX_PIXELS}; cut the image into smaller ones"
-        )
-    if header.patch:
-        offset, new = header.patch
-        data = data[:offset] + new + data[offset + len(new) :]
-    samples, orientation = _call_decoder(data)
-    if samples.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"samples are {samples.dtype}; save it with 8 or 16 bits a channel")
-    num_channels = 1 if samples.ndim == 2 else samples.shape[2]
-    if header.grey or num_channels == 1:
-        pixels = samples.reshape(*samples.shape[:2], -1)[:, :, :1]
-    else:
-        pixels = cv2.cvtColor(
-            samples, cv2.COLOR_BGR2RGB if num_channels == 3 else cv2.COLOR_BGRA2RGB
-        )
-    upright = _UPRIGHT.get(orientation, np.ascontiguousarray)
-    return Photo(
-        pixels=np.ascontiguousarray(upright(pixels)),
-        alpha=np.ascontiguousarray(upright(samples[:, :, 3]))
-        if num_channels == 4 and not header.opaque
-        else None,
-    )
+    return _decode(data, None, profile, max_pixels)
+
+
+def decode_region(
+    data: bytes, region: Region, profile: Profile = "keep", max_pixels: int = MAX_PIXELS
+) -> Photo:
+    """Decode a rectangle of the upright image: what cutting it from `decode` gives.
+
+    A TIFF costs the strips or tiles that are touched, and `max_pixels` then bounds the region, not
+    the file. The codecs of PNG, JPEG, WebP and BMP decode the whole image.
+    """
+    return _decode(data, region, profile, max_pixels)
 
 
 def encode(photo: Photo, suffix: str) -> bytes:
@@ -144,11 +143,25 @@ def encode(photo: Photo, suffix: str) -> bytes:
 
     Alpha is kept where the format has a place for it (all but JPEG); grey with alpha is then
     written as RGB with alpha, which the codec needs. WebP leaves out alpha that is opaque
-    everywhere. 16-bit pixels go into PNG and TIFF alone.
+    everywhere. 16-bit pixels go into PNG and TIFF alone. A colour profile is written too, a grey
+    one as its like for RGB where grey is written as RGB; BMP has no place for any but sRGB.
     """
-    form = _FORMATS.get(suffix.lower())
+    suffix = suffix.lower()
+    form = _FORMATS.get(suffix)
     if form is None:
         raise ImageError(f"suffix {suffix!r} is none of {', '.join(SUFFIXES)}; choose one of them")
+    _check_fits(photo, suffix, form)
+    samples = _to_codec(photo, form)
+    profile = photo.profile
+    if profile is not None:
+        profile = profiles.fitted(profile, 1 if samples.shape[2] == 1 and suffix != ".webp" else 3)
+    if form is _TIFF:
+        encoded = codec.encode(samples, suffix, form.parameters)
+        return tiff.with_profile(encoded, profile) if profile is not None else encoded
+    return codec.encode(samples, suffix, form.parameters, profile)
+
+
+def _check_fits(photo: Photo, suffix: str, form: _Format) -> None:
     pixels = photo.pixels
     if pixels.dtype.itemsize * 8 > form.bits:
         raise ImageError(f"16-bit pixels do not fit into {suffix}; use .png or .tif")
@@ -157,19 +170,17 @@ def encode(photo: Photo, suffix: str) -> bytes:
             f"{pixels.shape[1]} x {pixels.shape[0]} pixels, but {suffix} holds {form.side_px} a "
             "side; use .png or .tif"
         )
+    if photo.profile is not None and not form.profile and not profiles.is_srgb(photo.profile):
+        raise ImageError(f"{suffix} has no place for a colour profile; use .png")
+
+
+def _to_codec(photo: Photo, form: _Format) -> Any:
+    """Return (H, W, 1), (H, W, 3) or (H, W, 4) in the order of OpenCV."""
     if photo.alpha is not None and form.alpha:
-        samples: Any = np.dstack((photo.rgb[:, :, ::-1], photo.alpha))
-    elif pixels.shape[2] == 3:
-        samples = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    else:
-        samples = pixels
-    try:
-        done, encoded = cv2.imencode(suffix.lower(), samples, form.parameters)
-    except cv2.error as error:
-        raise ImageError(f"cannot be written as {suffix}: {error.err}; use .png") from error
-    if not done:
-        raise ImageError(f"cannot be written as {suffix}; use .png")
-    return encoded.tobytes()
+        return np.dstack((photo.rgb[:, :, ::-1], photo.alpha))
+    if photo.pixels.shape[2] == 3:
+        return cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
+    return photo.pixels
 
 
 def eight_bit(pixels: Samples) -> npt.NDArray[np.uint8]:
@@ -188,34 +199,103 @@ def recompress(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.ui
         raise ImageError(f"JPEG quality {quality} is outside 1 to 100; use for example 40")
     grey = pixels.shape[2] == 1
     samples = pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", samples, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    encoded = codec.encode(samples, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, quality))
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
-    decoded = cv2.imdecode(encoded, flag)
+    decoded = codec.decode_plain(encoded, flag)
     return np.asarray(decoded, np.uint8).reshape(pixels.shape)
 
 
-def _call_decoder(data: bytes) -> tuple[Any, int]:
-    """Return samples (H, W) or (H, W, C) in BGR order, and the EXIF orientation still to apply."""
-    try:
-        decoded: tuple[Any, ...] = cv2.imdecodeWithMetadata(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Samples as they lie in the file, or a region of them."""
+
+    pixels: Samples
+    """(H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) CMYK, where 0 is no ink."""
+    alpha: Samples | None
+    profile: bytes | None
+    """b"" is a damaged one."""
+    orientation: int
+
+
+def _decode(data: bytes, region: Region | None, profile: Profile, max_pixels: int) -> Photo:
+    header = headers.read_header(data)
+    if isinstance(header, Tiff):
+        stored = _read_tiff(header, region, max_pixels)
+    else:
+        _check_size(header.height, header.width, max_pixels)
+        stored = _read_other(header, region, apply_profile=profile == "srgb")
+    pixels, found = stored.pixels, stored.profile
+    if profile == "srgb" and found is not None:
+        pixels, found = profiles.to_srgb(pixels, found), None
+    elif found is not None and not profiles.fits(found, pixels.shape[2]):
+        found = None
+    if pixels.shape[2] == 4:
+        pixels, found = _without_inks(pixels), None
+    return Photo(
+        pixels=regions.upright(pixels, stored.orientation),
+        alpha=None if stored.alpha is None else regions.upright(stored.alpha, stored.orientation),
+        profile=found,
+    )
+
+
+def _check_size(height: int, width: int, max_pixels: int) -> None:
+    if min(height, width) < 1 or max(height, width) > MAX_SIDE_PX:
+        raise ImageError(f"{width} x {height} pixels; a side has from 1 to {MAX_SIDE_PX}")
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{width} x {height} = {height * width} pixels, above the limit of "
+            f"{max_pixels}; cut the image into smaller ones"
         )
-    except cv2.error as error:
-        raise ImageError(f"cannot be decoded: {error.err}; save it again") from error
-    samples, kinds, blobs = decoded
-    if samples is None:
-        raise ImageError("truncated, damaged or of a rare kind; copy it again or save it as PNG")
-    exif = dict(zip(kinds, blobs, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
-    return samples, 1 if exif is None else headers.read_orientation(exif.tobytes())
 
 
-_UPRIGHT: Final[dict[int, Callable[[Any], Any]]] = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: np.rot90(image, -1),
-    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
-"""What undoes each EXIF orientation, on (H, W) or (H, W, C)."""
+def _read_tiff(page: Tiff, region: Region | None, max_pixels: int) -> _Stored:
+    orientation, (height, width) = page.value(tiff.ORIENTATION, 1), (page.height, page.width)
+    if region is None:
+        _check_size(height, width, max_pixels)
+        area = Region(0, 0, height, width)
+    else:
+        _check_size(region.height, region.width, max_pixels)
+        region.check_inside(*regions.upright_size(height, width, orientation))
+        area = regions.stored(region, height, width, orientation)
+    samples = segments.read(page, area, max_pixels, codec.decode_plain)
+    if segments.is_plain(page):
+        pixels, alpha = segments.interpret(page, samples)
+    else:
+        pixels, alpha = _split(samples)
+    return _Stored(pixels, alpha, page.profile, orientation)
+
+
+def _read_other(header: Header, region: Region | None, *, apply_profile: bool) -> _Stored:
+    samples, metadata = codec.decode(header)
+    exif = metadata.get(cv2.IMAGE_METADATA_EXIF, header.exif)
+    profile = metadata.get(cv2.IMAGE_METADATA_ICCP, header.profile)
+    orientation = headers.read_orientation(exif) if exif else 1
+    cmyk = header.cmyk and apply_profile and profile is not None
+    if cmyk:
+        samples = codec.decode_cmyk(header)
+    if region is not None:
+        height, width = samples.shape[:2]
+        region.check_inside(*regions.upright_size(height, width, orientation))
+        samples = regions.stored(region, height, width, orientation).cut(samples)
+    pixels, alpha = (samples, None) if cmyk else _split(samples, grey=header.grey)
+    if header.transparent is not None:
+        opaque = pixels[:, :, 0] != header.transparent
+        alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
+    return _Stored(pixels, alpha, profile if cmyk or not header.cmyk else None, orientation)
+
+
+def _split(samples: Any, *, grey: bool = False) -> tuple[Samples, Samples | None]:
+    """Return pixels and alpha of OpenCV's samples: (H, W) grey or (H, W, 3 or 4) in BGR order."""
+    num_channels = 1 if samples.ndim == 2 else samples.shape[2]
+    alpha = samples[:, :, 3] if num_channels == 4 else None
+    if grey or num_channels == 1:
+        return samples.reshape(*samples.shape[:2], -1)[:, :, :1], alpha
+    code = cv2.COLOR_BGR2RGB if num_channels == 3 else cv2.COLOR_BGRA2RGB
+    return cv2.cvtColor(samples, code), alpha
+
+
+def _without_inks(pixels: Samples) -> Samples:
+    """Return RGB of (H, W, 4) CMYK by the plain product of paper that is left."""
+    top = np.iinfo(pixels.dtype).max
+    left = (top - pixels).astype(np.uint32)
+    return (left[:, :, :3] * left[:, :, 3:] // top).astype(pixels.dtype)
