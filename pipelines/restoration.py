@@ -18,7 +18,6 @@ from ray.data import ActorPoolStrategy
 from pipelines import images, storage
 from pipelines.context import streaming
 from pipelines.errors import ImageError, OutageError, StorageError
-from pipelines.images import Photo
 
 BLOCKS_PER_ACTOR, ITEMS_PER_BLOCK = 8, 64
 
@@ -84,7 +83,7 @@ class RestoreActor:
         receipt = Receipt(key=key, target_key=target_key, etag=str(entry["etag"]), status="bad")
         try:
             photo = images.decode(self._read(key))
-            restored = Photo(pixels=self.restore(photo.pixels), alpha=photo.alpha)
+            restored = replace(photo, pixels=self.restore(photo.pixels))
             data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
         except self.expected as error:
             receipt = replace(receipt, reason=str(error) or type(error).__name__)
