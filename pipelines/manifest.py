@@ -8,7 +8,7 @@ fraction stays and neither side would be empty.
 import hashlib
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ import ray.data
 from pipelines import images, storage
 from pipelines.context import streaming
 from pipelines.errors import ImageError, ManifestError, OutageError, StorageError
+from pipelines.pages import Entry
 
 SCHEMA = pa.schema(
     [
@@ -131,10 +132,10 @@ def split(keys: Iterable[str], holdout: float) -> dict[str, str]:
     }
 
 
-def _inspect_all(root: str, entries: list[storage.Entry]) -> list[dict[str, object]]:
+def _inspect_all(root: str, entries: list[Entry]) -> list[dict[str, object]]:
     if not entries:
         return []
-    items = [vars(entry) for entry in entries]
+    items = [asdict(entry) for entry in entries]
     num_blocks = -(-len(items) // ROWS_PER_TASK)
     with streaming():
         stream = ray.data.from_items(items, override_num_blocks=num_blocks).map(Inspect(root))

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar
 from pipelines import clients, faults
 from pipelines.errors import OutageError, StorageError
 from pipelines.faults import Fault
+from pipelines.pages import Bucket, Entry, Page, UnorderedError
 
 MAX_ATTEMPTS = 6
 """Attempts of ours at one call; the clients below try each of their requests three times."""
@@ -38,21 +39,12 @@ MAX_DELAY_S = 4.0
 GIVE_UP_S = 10.0
 """No new attempt after this many seconds: a dead endpoint is reported, not waited for."""
 
+CHUNK_ENTRIES = 65536
+"""Entries of a listing that exist as Python's values at a time."""
+
 _T = TypeVar("_T")
 
 _Filter = Callable[[str], bool]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One object of a listing."""
-
-    key: str
-    """Path below the listed root, with forward slashes."""
-    num_bytes: int
-    """Size."""
-    etag: str
-    """Changes when the content does: the store's own, else made of size and mtime in ns."""
 
 
 @dataclass(frozen=True)
@@ -106,27 +98,34 @@ def is_remote(uri: str) -> bool:
 
 
 def list_entries(root: str, suffixes: tuple[str, ...]) -> list[Entry]:
+    """List the files below `root` as `list_table` does, one value each."""
+    columns = list_table(root, suffixes).to_pydict()
+    return [Entry(*row) for row in zip(*columns.values(), strict=True)]
+
+
+def list_table(root: str, suffixes: tuple[str, ...]) -> Any:
     """List the files below `root` whose names end in one of `suffixes`, sorted by key.
 
-    Case of the suffix does not matter; names with a leading dot, and folders of that kind, are
-    left out. A root that is one file is listed whatever its suffix: its key is its name and
-    belongs to the folder around it. Object storage has no folders: nothing there is an empty list.
+    Returns an Arrow table {key, num_bytes, etag}, which holds millions. Case of the suffix does not
+    matter; names with a leading dot, and folders of that kind, are left out. A root that is one
+    file is listed whatever its suffix: its key is its name and belongs to the folder around it.
+    Object storage has no folders: nothing there is an empty table.
     """
     wanted = functools.partial(_is_wanted, tuple(suffix.lower() for suffix in suffixes))
     match _locate(root):
         case Path() as path:
-            found = _attempt(root, lambda: list(_list_local(path, wanted)))
+            found = _attempt(root, lambda: _table(root, _list_local(path, wanted)))
         case _Object(scheme="s3") as place:
-            found = list(_list_s3(root, place, wanted))
+            found = _list_s3(root, place, wanted)
         case place:
-            found = _attempt(root, lambda: list(_list_gs(place, wanted)))
-    return sorted(found, key=lambda entry: entry.key)
+            found = _attempt(root, lambda: _table(root, _list_gs(place, wanted)))
+    return found.sort_by("key")
 
 
 def folder_of(root: str, entries: list[Entry]) -> str:
     """Return what the keys of a listing are below: of one file, the folder around it."""
-    is_file = len(entries) == 1 and root.rpartition("/")[2] == entries[0].key
-    return root.rpartition("/")[0] if is_file else root
+    keys = [entry.key for entry in entries[:2]]
+    return root.rpartition("/")[0] if keys == [root.rpartition("/")[2]] else root
 
 
 def get(uri: str) -> bytes:
@@ -311,31 +310,41 @@ def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def _list_s3(root: str, place: _Object, wanted: _Filter) -> Iterator[Entry]:
-    prefix = f"{place.key}/" if place.key else ""
-    empty = True
-    for item in _s3_items(root, Bucket=place.bucket, Prefix=prefix):
-        empty = False
-        key = item["Key"].removeprefix(prefix)
-        if wanted(key):
-            yield _s3_entry(item, key)
-    if empty and place.key:
+def _table(root: str, entries: Iterator[Entry]) -> Any:
+    """Return the entries as Arrow columns; values of Python's exist for a chunk at a time."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    schema = pa.schema([("key", pa.string()), ("num_bytes", pa.int64()), ("etag", pa.string())])
+    chunks = []
+    while chunk := list(itertools.islice(entries, CHUNK_ENTRIES)):
+        columns = ([getattr(entry, name) for entry in chunk] for name in schema.names)
+        try:
+            chunks.append(pa.record_batch(list(columns), schema=schema))
+        except UnicodeEncodeError as error:
+            raise StorageError(
+                f"{root} holds a name that is no UTF-8: {error.object!r}; rename that file"
+            ) from error
+    return pa.Table.from_batches(chunks, schema=schema)
+
+
+def _list_s3(root: str, place: _Object, wanted: _Filter) -> Any:
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        return _attempt(root, functools.partial(clients.call_s3, "list_objects_v2", **request))
+
+    def below(pages: Iterator[Page]) -> Iterator[Entry]:
+        return (entry for page in pages for entry in page.entries if wanted(entry.key))
+
+    bucket = Bucket(ask, place.bucket, f"{place.key}/" if place.key else "")
+    try:
+        found = _table(root, below(bucket.at_once()))
+    except UnorderedError:
+        found = _table(root, below(bucket.in_turn()))
+    if not found.num_rows and place.key:
         # Of all keys that start with this one the first is this one, if it is an object.
-        first = itertools.islice(_s3_items(root, Bucket=place.bucket, Prefix=place.key), 1)
-        yield from (_s3_entry(item, place.name) for item in first if item["Key"] == place.key)
-
-
-def _s3_items(root: str, **request: Any) -> Iterator[dict[str, Any]]:
-    while True:
-        page = _attempt(root, functools.partial(clients.call_s3, "list_objects_v2", **request))
-        yield from page.get("Contents", [])
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _s3_entry(item: dict[str, Any], key: str) -> Entry:
-    return Entry(key, item["Size"], item["ETag"].strip('"'))
+        first = Bucket(ask, place.bucket, place.key).first().entries
+        named = (Entry(place.name, e.num_bytes, e.etag) for e in first if not e.key)
+        found = _table(root, named)
+    return found
 
 
 def _list_gs(place: _Object, wanted: _Filter) -> Iterator[Entry]:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,9 @@ def save(path, seed=0):
 def test_a_bad_photo_is_a_row_with_its_reason(tmp_path):
     save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:100])
-    entries = {e.key: vars(e) for e in storage.list_entries(str(tmp_path), images.SUFFIXES)}
+    entries = {
+        e.key: dataclasses.asdict(e) for e in storage.list_entries(str(tmp_path), images.SUFFIXES)
+    }
     inspect = Inspect(str(tmp_path))
     good, bad = inspect(entries["good.png"]), inspect(entries["bad.png"])
     assert (good["status"], good["height"], good["width"], good["bits"]) == ("ok", 40, 52, 8)

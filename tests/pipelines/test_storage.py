@@ -9,8 +9,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipelines import storage
+from pipelines import pages, storage
 from pipelines.errors import StorageError
 
 ODD_KEYS = ["a b.png", "#1.png", "100%.png", "a%20b.png", "a+b.png", "sub/é漢.png", "q?v=1&w.png"]
@@ -298,7 +300,73 @@ def test_list_on_s3(client, bucket):
     assert keys(f"s3://{bucket}", (".png",)) == ["p.png", "p/a/c.PNG", "p/b.png", "p2/e.png"]
     assert keys(f"s3://{bucket}/p/n.txt") == ["n.txt"]
     assert keys(f"s3://{bucket}/nothing") == []
-    assert len(list(storage._s3_items("", Bucket=bucket, MaxKeys=2))) == 7
+
+
+VERY_ODD_KEYS = [
+    *ODD_KEYS,
+    " ",
+    "~",
+    "a",
+    "a/",
+    "a//b",
+    "a/b",
+    "é",
+    "\uffee",
+    "😀",
+    "😀/x",
+    "0",
+    "00",
+    "&",
+]
+
+
+@pytest.mark.s3
+@settings(max_examples=15, deadline=None)
+@given(
+    keys=st.sets(
+        st.one_of(st.sampled_from(VERY_ODD_KEYS), st.text("0az~é", min_size=1)), max_size=15
+    )
+)
+def test_listing_at_once_is_listing_in_turn(s3, keys):
+    import boto3
+
+    client, name, prefix = boto3.client("s3"), s3.removeprefix("s3://"), f"odd {uuid.uuid4().hex}/"
+    for key in [*keys, "", "🙂.txt"]:
+        client.put_object(Bucket=name, Key=prefix + key, Body=key.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "PAGE_KEYS", 2)
+        bucket = pages.Bucket(
+            lambda request: storage.clients.call_s3("list_objects_v2", **request), name, prefix
+        )
+        in_turn = [entry for page in bucket.in_turn() for entry in page.entries]
+        at_once = [entry for page in bucket.at_once() for entry in page.entries]
+        listed = storage.list_entries(f"{s3}/{prefix}", ("",))
+    assert [entry.key for entry in in_turn] == sorted([*keys, "", "🙂.txt"])
+    assert sorted(at_once, key=lambda entry: entry.key) == in_turn
+    assert listed == [e for e in in_turn if e.key and not e.key.endswith("/")]
+
+
+@pytest.mark.s3
+def test_a_store_that_starts_where_it_likes_is_listed_in_turn(client, bucket, monkeypatch):
+    for i in range(7):
+        client.put_object(Bucket=bucket, Key=f"{i}.png", Body=b"1")
+    call = storage.clients.call_s3
+    asked = []
+
+    def forget_the_start(method, **request):
+        asked.append(request)
+        return call(method, **{k: v for k, v in request.items() if k != "StartAfter"})
+
+    monkeypatch.setattr(pages, "PAGE_KEYS", 2)
+    monkeypatch.setattr(storage.clients, "call_s3", forget_the_start)
+    assert keys(f"s3://{bucket}") == [f"{i}.png" for i in range(7)]
+    assert any("StartAfter" in request for request in asked)
+
+
+def test_a_name_that_is_no_utf8_is_explained(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"1")
+    with pytest.raises(StorageError, match=r"a name that is no UTF-8: .*rename that file"):
+        keys(str(tmp_path))
 
 
 @pytest.mark.s3
