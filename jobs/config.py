@@ -7,24 +7,35 @@ from typing import Annotated
 from tyro.conf import Fixed, Positional, UseAppendAction, arg
 
 from laformer.config import ModelConfig, TrainConfig
-from pipelines.config import DataConfig, RestoreConfig
+from pipelines.config import DataConfig, RestoreConfig, Source
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareJob:
-    """Index a folder or bucket of photos into a manifest; a bad photo is a row with its reason."""
+    """Index photos into a manifest; a bad photo is a row with its reason.
+
+    With --lq the photos are the gt of captured pairs. An lq has the name of its gt, in the same
+    sub-folder; the suffix may be another. Where names differ, --match says how.
+    """
 
     photos: Annotated[Positional[str], arg(metavar="PHOTOS")]
     """Folder or s3://bucket/prefix of clean photos."""
+    lq: UseAppendAction[tuple[str, ...]] = ()
+    """Folder or bucket of the lq of captured pairs; twice for a left and a right view."""
+    match: Annotated[tuple[str, str] | None, arg(metavar="PATTERN NAME")] = None
+    """Regular expression found in the path of a gt, and what its lq has instead: _GT_ _NOISY_."""
+    scale: int = 1
+    """Side of gt over side of lq."""
     manifest: str | None = None
     """Where to write the manifest; $LAFORMER_STORE/manifest.parquet when not given."""
     holdout: float = 0.1
     """Fraction of the photos that training never sees."""
 
     def __post_init__(self) -> None:
-        """Refuse fractions that are none."""
+        """Refuse fractions that are none, and what pairs nothing."""
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout {self.holdout} is outside [0, 1); use for example 0.1")
+        Source(root=self.photos, lq_roots=self.lq, match=self.match, scale=self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

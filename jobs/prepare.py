@@ -7,16 +7,22 @@ if __name__ == "__main__":
 
     sys.exit(cli.main(["prepare", *sys.argv[1:]]))
 
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs import place
 from jobs.cluster import connected
 from jobs.config import PrepareJob
-from jobs.console import say, working
+from jobs.console import Bar, bar, say, working
 from jobs.errors import JobError
-from pipelines import manifest, storage
+from pipelines import indexing, storage
+from pipelines.config import Source
 from pipelines.manifest import Manifest
 
 SHOWN_BAD = 10
-"""Bad photos named on the terminal; the manifest names all."""
+"""Bad photos of a kind named on the terminal; the manifest names all."""
 
 
 def run(job: PrepareJob) -> Manifest:
@@ -24,21 +30,54 @@ def run(job: PrepareJob) -> Manifest:
 
     Raises JobError when no photo is usable.
     """
-    root, uri = storage.absolute(job.photos), place.manifest_uri(job.manifest)
-    previous = manifest.read(uri) if storage.exists(uri) else None
-    if previous is not None and previous.root != root:
-        previous = None
-    with working(f"looking at the photos of {root}"), connected() as cluster:
-        cluster.require_shared(root)
-        catalogue = manifest.index(root, holdout=job.holdout, previous=previous)
-    manifest.write(catalogue, uri)
-    bad = catalogue.bad().to_pylist()
-    num_train, num_held_out = (catalogue.usable(side).num_rows for side in ("train", "held_out"))
-    say(f"{num_train} photos to train on, {num_held_out} held out, {len(bad)} bad: {uri}")
-    for row in bad[:SHOWN_BAD]:
-        say(f"  bad: {row['key']}: {row['reason']}")
-    if len(bad) > SHOWN_BAD:
-        say(f"  and {len(bad) - SHOWN_BAD} more: column `reason` of the manifest")
-    if not num_train + num_held_out:
-        raise JobError(f"none of the {len(bad)} photos of {root} can be used; see the reasons")
+    source = Source(
+        root=storage.absolute(job.photos),
+        lq_roots=tuple(map(storage.absolute, job.lq)),
+        match=job.match,
+        scale=job.scale,
+    )
+    uri = place.manifest_uri(job.manifest)
+    with working(f"listing {', '.join((source.root, *source.lq_roots))}"):
+        survey = indexing.survey(source, uri)
+    with connected() as cluster:
+        cluster.require_shared(source.root, *source.lq_roots)
+        with bar("reading photos", survey.todo.num_rows) as progress:
+            catalogue = survey.conclude(counted(survey.inspect(), progress), job.holdout)
+    account(catalogue, uri)
     return catalogue
+
+
+def counted(tables: Iterable[pa.Table], progress: Bar) -> Iterator[pa.Table]:
+    """Pass rows on and show how many there were, and how many of them are bad."""
+    done = num_bad = 0
+    for rows in tables:
+        done += rows.num_rows
+        num_bad += pc.sum(pc.equal(rows["status"], "bad")).as_py()
+        progress.update(done, f"({num_bad} bad)" if num_bad else "")
+        yield rows
+
+
+def account(catalogue: Manifest, uri: str) -> None:
+    """Say what can be used, and of what cannot how much of each kind, with the first names.
+
+    Raises JobError when nothing can be used.
+    """
+    bad, things = catalogue.bad(), "pairs" if catalogue.captured else "photos"
+    num_train, num_held_out = (catalogue.usable(side).num_rows for side in ("train", "held_out"))
+    say(f"{num_train} {things} to train on, {num_held_out} held out, {bad.num_rows} bad: {uri}")
+    for kind, num in sorted(kinds(bad).items()):
+        say(f"  bad, {kind}: {num}")
+        for row in bad.filter(pc.equal(bad["kind"], kind)).slice(0, SHOWN_BAD).to_pylist():
+            say(f"    {row['key'] or ''.join(row['lq_keys'])}: {row['reason']}")
+        if num > SHOWN_BAD:
+            say(f"    and {num - SHOWN_BAD} more: column `reason` of the manifest")
+    if not num_train + num_held_out:
+        raise JobError(
+            f"none of the {bad.num_rows} {things} of {catalogue.root} can be used; see the reasons"
+        )
+
+
+def kinds(bad: pa.Table) -> dict[str, int]:
+    """Return how many rows there are of each kind."""
+    counts = pc.value_counts(bad["kind"])
+    return {str(count["values"]): int(count["counts"]) for count in counts.to_pylist()}

@@ -126,7 +126,7 @@ def listed(job: RestoreJob) -> tuple[str, str, list[dict[str, Any]]]:
             "new ones, or written over; use a folder beside it"
         )
     items = [{"key": entry.key, "target_key": entry.key, "etag": entry.etag} for entry in entries]
-    folder = storage.folder_of(source, entries)
+    folder = storage.folder_of(source, [entry.key for entry in entries])
     if folder != source and target.lower().endswith(images.SUFFIXES):
         target, items[0]["target_key"] = target.rsplit("/", 1)
     if real(folder) == real(target) and items[0]["key"] == items[0]["target_key"]:

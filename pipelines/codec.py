@@ -106,7 +106,9 @@ def _with_profile(jpeg: bytes, profile: bytes) -> bytes:
 
 def _check_samples(samples: Any) -> None:
     if samples is None:
-        raise ImageError("truncated, damaged or of a rare kind; copy it again or save it as PNG")
+        raise ImageError(
+            "truncated, damaged or of a rare kind; copy it again or save it as PNG", "damaged"
+        )
     if samples.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"samples are {samples.dtype}; save it with 8 or 16 bits a channel")
 
@@ -120,7 +122,7 @@ def _check_complaint(complaint: str, jpeg: bytes) -> None:
         if not jpeg[max(end - int(padding[1]), 0) : end].strip(b"\0"):
             return
     if complaint.startswith(("Corrupt JPEG data", "Premature end", "Inconsistent progression")):
-        raise ImageError(f"damaged: {complaint}; copy it again")
+        raise ImageError(f"damaged: {complaint}; copy it again", "damaged")
 
 
 def _overhear(call: Callable[[], T], pattern: re.Pattern[str]) -> tuple[T, list[str]]:

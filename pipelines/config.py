@@ -1,5 +1,6 @@
 """Configuration of the streams. Standard library only."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -42,3 +43,42 @@ class RestoreConfig:
             raise ValueError(
                 f"max_bad_fraction {self.max_bad_fraction} is outside [0, 1]; use for example 0.05"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the images are, and which lq was taken beside which gt."""
+
+    root: str
+    """Folder or bucket of the clean images."""
+    lq_roots: tuple[str, ...] = ()
+    """Folder or bucket of the lq images: one, or the left and the right view; none: computed."""
+    match: tuple[str, str] | None = None
+    """Regular expression and replacement that turn the name of a gt into the name of its lq."""
+    scale: int = 1
+    """Side of gt over side of lq."""
+
+    def __post_init__(self) -> None:
+        """Refuse what pairs nothing."""
+        if len(self.lq_roots) > 2:
+            raise ValueError(
+                f"lq is given {len(self.lq_roots)} times; give one folder or two views"
+            )
+        if self.scale < 1:
+            raise ValueError(f"scale {self.scale} is less than 1; use 4 for a gt of four times lq")
+        if not self.lq_roots and (self.match or self.scale != 1):
+            raise ValueError(
+                "match and scale are about captured pairs; name their folder with --lq"
+            )
+        if self.root in self.lq_roots and not self.match:
+            raise ValueError(
+                f"lq {self.root} is the folder of gt too; tell them apart with for example "
+                "--match _GT_ _NOISY_"
+            )
+        try:
+            re.compile(self.match[0] if self.match else "")
+        except re.error as error:
+            raise ValueError(
+                f"match {self.match} is no regular expression ({error}); use for example "
+                "--match _GT_ _NOISY_"
+            ) from error

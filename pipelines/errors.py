@@ -14,8 +14,20 @@ class OutageError(StorageError):
 
 
 class ImageError(DataError):
-    """Bytes that are no image, or an image that a format cannot hold."""
+    """Bytes that are no image, or an image that a format cannot hold.
+
+    `kind` says in a word what is wrong, so that many can be counted: "empty", "damaged", "no
+    image", "too large" or "unsupported".
+    """
+
+    def __init__(self, message: str, kind: str = "unsupported") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ManifestError(DataError):
     """A table of images that is missing, damaged or of another shape."""
+
+
+class OldManifestError(ManifestError):
+    """A manifest whose columns are those of another version."""

@@ -44,14 +44,19 @@ class Header:
 def read_header(data: bytes) -> Header | Tiff:
     """Return what the header says. Raises ImageError when it is none of a known format."""
     if not data:
-        raise ImageError("0 bytes: the file is empty; copy it again")
+        raise ImageError("0 bytes: the file is empty; copy it again", kind="empty")
     for signature, read in _READERS:
         if re.match(signature, data, re.DOTALL):
             try:
                 return read(data)
             except (struct.error, KeyError, OverflowError) as error:
-                raise ImageError("truncated, or its header is damaged; copy it again") from error
-    raise ImageError(f"starts with {data[:8]!r}: not a PNG, JPEG, TIFF, WebP or BMP image")
+                raise ImageError(
+                    "truncated, or its header is damaged; copy it again", kind="damaged"
+                ) from error
+    raise ImageError(
+        f"starts with {data[:8]!r}: not a PNG, JPEG, TIFF, WebP or BMP image; remove it",
+        kind="no image",
+    )
 
 
 def read_orientation(exif: bytes) -> int:
@@ -83,7 +88,7 @@ def _read_png(data: bytes) -> Header:
             if name in (b"iCCP", b"eXIf"):
                 known[name] = b""
                 continue
-            raise ImageError(f"damaged: wrong checksum at byte {start}; copy it again")
+            raise ImageError(f"damaged: wrong checksum at byte {start}; copy it again", "damaged")
         if name in _PNG_KNOWN:
             known[name] = data[start + 8 : end - 4]
         elif name not in _PNG_PICTURE:
@@ -131,7 +136,7 @@ def _read_jpeg(data: bytes) -> Header:
                 )
             return Header(width, height, data, cmyk=num_components == 4, jpeg=True)
         if marker < 0xFF01:
-            raise ImageError(f"damaged: no marker at byte {offset}; copy it again")
+            raise ImageError(f"damaged: no marker at byte {offset}; copy it again", kind="damaged")
         # Any number of 0xFF may stand before a marker.
         offset += 1 if marker == 0xFFFF else 2 + length
 

@@ -240,11 +240,14 @@ def _decode(data: bytes, region: Region | None, profile: Profile, max_pixels: in
 
 def _check_size(height: int, width: int, max_pixels: int) -> None:
     if min(height, width) < 1 or max(height, width) > MAX_SIDE_PX:
-        raise ImageError(f"{width} x {height} pixels; a side has from 1 to {MAX_SIDE_PX}")
+        raise ImageError(
+            f"{width} x {height} pixels; a side has from 1 to {MAX_SIDE_PX}", "too large"
+        )
     if height * width > max_pixels:
         raise ImageError(
             f"{width} x {height} = {height * width} pixels, above the limit of "
-            f"{max_pixels}; cut the image into smaller ones"
+            f"{max_pixels}; cut the image into smaller ones",
+            kind="too large",
         )
 
 

@@ -1,29 +1,27 @@
 """The manifest: one row per image of a folder or bucket, good or bad, as a Parquet table.
 
-An image that cannot be decoded is a row with its reason, never a crash. Images are kept out of
-training by a hash of their key: a photo keeps its side when others are added, as long as the
-fraction stays and neither side would be empty.
+An image that cannot be used is a row with its reason, never a crash. Everything here works on
+columns: a manifest may have millions of rows.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray.data
 
-from pipelines import images, storage
-from pipelines.context import streaming
-from pipelines.errors import ImageError, ManifestError, OutageError, StorageError
-from pipelines.pages import Entry
+from pipelines import storage
+from pipelines.errors import ManifestError, OldManifestError
 
 SCHEMA = pa.schema(
     [
-        ("key", pa.string()),  # below the root
-        ("etag", pa.string()),  # changes whenever the bytes change
+        ("key", pa.string()),  # below the root; empty for an lq without gt
+        ("etag", pa.string()),  # changes whenever the bytes change; empty: look again
         ("num_bytes", pa.int64()),
         ("height", pa.int32()),
         ("width", pa.int32()),
@@ -31,27 +29,36 @@ SCHEMA = pa.schema(
         ("bits", pa.int8()),  # per sample: 8 or 16
         ("split", pa.string()),  # "train" or "held_out"
         ("status", pa.string()),  # "ok" or "bad"
+        ("kind", pa.string()),  # what is bad in a word or two, else empty
         ("reason", pa.string()),  # why it is bad, else empty
+        ("lq_keys", pa.list_(pa.string())),  # one below each lq root; none where lq is computed
+        ("lq_etags", pa.list_(pa.string())),
+        ("lq_num_bytes", pa.list_(pa.int64())),
+        ("shard", pa.string()),  # file that holds the bytes too, else empty
+        ("offset", pa.int64()),  # of the first byte in the shard
+        ("shard_bytes", pa.int64()),  # how many there
     ]
 )
-ROWS_PER_TASK = 32
-"""Images that one task reads: enough to hide its start, few enough to spread."""
+CHUNK_ROWS = 65536
+"""Rows whose values exist as Python's or as copies at a time."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images below a root."""
+    """The images below a root, and below other roots the lq images taken beside them."""
 
     root: str
     """uri of the folder or bucket."""
     table: pa.Table
     """Rows of `SCHEMA`, sorted by key."""
     lq_roots: tuple[str, ...] = ()
+    """uri of the lq images of each view; none where lq is computed."""
     scale: int = 1
+    """Side of gt over side of lq."""
 
     @property
     def captured(self) -> bool:
-        """Tell whether there is an lq for each gt."""
+        """Tell whether lq is read instead of computed."""
         return bool(self.lq_roots)
 
     def usable(self, split: str, *, min_px: int = 1) -> pa.Table:
@@ -68,18 +75,54 @@ class Manifest:
         return self.table.filter(pc.not_equal(self.table["status"], "ok"))
 
     def digest(self) -> str:
-        """Return a sha256 that changes with any key, any bytes or any split."""
-        digest = hashlib.sha256()
-        for row in self.table.select(["key", "etag", "split", "status"]).to_pylist():
-            digest.update("\0".join(row.values()).encode() + b"\n")
+        """Return a sha256 that changes with anything but the wording of reasons and the roots."""
+        digest = hashlib.sha256(f"{len(self.lq_roots)} {self.scale}\n".encode())
+        for name in SCHEMA.names:
+            if name not in ("kind", "reason"):
+                for start in range(0, self.table.num_rows, CHUNK_ROWS):
+                    rows = self.table[name].slice(start, CHUNK_ROWS).combine_chunks()
+                    _feed(digest.update, rows)
         return digest.hexdigest()
+
+
+def _feed(update: Any, rows: Any) -> None:
+    """Pass on what a column holds, the same however it is laid out in memory."""
+    if isinstance(rows, pa.ChunkedArray):
+        rows = pa.concat_arrays(rows.chunks) if rows.num_chunks else pa.array([], rows.type)
+    if pa.types.is_list(rows.type):
+        lengths = pc.fill_null(pc.list_value_length(rows), 0)
+        update(np.asarray(lengths, np.int64).tobytes())
+        _feed(update, pc.list_flatten(rows))
+    elif pa.types.is_string(rows.type):
+        lengths = pc.fill_null(pc.binary_length(rows), 0)
+        update(np.asarray(lengths, np.int64).tobytes())
+        update("".join(value or "" for value in rows.to_pylist()).encode())
+    else:
+        update(np.asarray(pc.fill_null(rows, 0), np.int64).tobytes())
+
+
+def complete(num_rows: int, columns: dict[str, Any]) -> pa.Table:
+    """Return rows of `SCHEMA`; columns that are not given are empty texts, zeros, empty lists."""
+    made = [
+        columns[field.name] if field.name in columns else _blank(field.type, num_rows)
+        for field in SCHEMA
+    ]
+    return pa.table(made, schema=SCHEMA)
+
+
+def _blank(kind: Any, num_rows: int) -> Any:
+    if pa.types.is_list(kind):
+        offsets = pa.array(np.zeros(num_rows + 1, np.int32))
+        return pa.ListArray.from_arrays(offsets, pa.array([], kind.value_type))
+    return pa.repeat(pa.scalar("" if pa.types.is_string(kind) else 0, kind), num_rows)
 
 
 def write(manifest: Manifest, uri: str) -> None:
     """Store a manifest, whole or not at all."""
-    table = manifest.table.replace_schema_metadata({"root": manifest.root})
+    facts = {"root": manifest.root, "scale": str(manifest.scale)}
+    facts["lq_roots"] = json.dumps(manifest.lq_roots)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(manifest.table.replace_schema_metadata(facts), buffer)
     storage.put(uri, buffer.getvalue())
 
 
@@ -90,88 +133,52 @@ def read(uri: str) -> Manifest:
     try:
         table = pq.read_table(io.BytesIO(storage.get(uri)))
     except pa.ArrowInvalid as error:
-        raise ManifestError(f"{uri} is not a manifest ({error}); run laformer prepare") from error
-    root = (table.schema.metadata or {}).get(b"root")
-    if root is None or not table.schema.equals(SCHEMA):
-        raise ManifestError(f"{uri} is Parquet but not a manifest; run laformer prepare again")
-    return Manifest(root=root.decode(), table=table.replace_schema_metadata())
-
-
-def index(root: str, *, holdout: float, previous: Manifest | None = None) -> Manifest:
-    """List a folder or bucket and decode every new or changed image once.
-
-    Rows of `previous` whose bytes are unchanged are kept. `holdout` is the fraction of the images
-    to keep out of training. Raises ManifestError when there is nothing to index.
-    """
-    entries = storage.list_entries(root, images.SUFFIXES)
-    if not entries:
         raise ManifestError(
-            f"no photos in {root}; put {', '.join(images.SUFFIXES)} files there or name another"
+            f"{uri} is not a manifest ({error}); name another file, or remove it and run "
+            "laformer prepare"
+        ) from error
+    facts = table.schema.metadata or {}
+    if b"root" not in facts:
+        raise ManifestError(
+            f"{uri} is Parquet but not a manifest; name another file, or remove it and run "
+            "laformer prepare"
         )
-    root = storage.folder_of(root, entries)
-    known = {} if previous is None else {r["key"]: r for r in previous.table.to_pylist()}
-    rows = [known[e.key] for e in entries if known.get(e.key, {}).get("etag") == e.etag]
-    kept = {row["key"] for row in rows}
-    rows += _inspect_all(root, [entry for entry in entries if entry.key not in kept])
-    sides = split(sorted(row["key"] for row in rows if row["status"] == "ok"), holdout)
-    rows = [row | {"split": sides.get(row["key"], "train")} for row in rows]
-    rows.sort(key=lambda row: row["key"])
-    return Manifest(root=root, table=pa.Table.from_pylist(rows, schema=SCHEMA))
-
-
-def split(keys: Iterable[str], holdout: float) -> dict[str, str]:
-    """Give each key its side. With two images or more both sides get at least one."""
-    places = sorted(
-        (int(hashlib.sha256(k.encode()).hexdigest()[:15], 16) / 16**15, k) for k in keys
+    if not table.schema.equals(SCHEMA):
+        raise OldManifestError(
+            f"{uri} has the columns of another version; run laformer prepare again"
+        )
+    return Manifest(
+        root=facts[b"root"].decode(),
+        table=table.replace_schema_metadata(),
+        lq_roots=tuple(json.loads(facts[b"lq_roots"])),
+        scale=int(facts[b"scale"]),
     )
-    num_held_out = sum(place < holdout for place, _ in places)
-    if holdout and len(places) > 1:
-        num_held_out = min(max(num_held_out, 1), len(places) - 1)
-    return {
-        key: "held_out" if rank < num_held_out else "train" for rank, (_, key) in enumerate(places)
-    }
 
 
-def _inspect_all(root: str, entries: list[Entry]) -> list[dict[str, object]]:
-    if not entries:
-        return []
-    items = [asdict(entry) for entry in entries]
-    num_blocks = -(-len(items) // ROWS_PER_TASK)
-    with streaming():
-        stream = ray.data.from_items(items, override_num_blocks=num_blocks).map(Inspect(root))
-        rows = stream.take_all()
-    if len(rows) != len(items):
-        raise ManifestError(f"{len(items)} images were listed but {len(rows)} inspected; run again")
-    return list(rows)
+def held_out(keys: Any, holdout: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell for each key whether it is kept out of training, by a hash of it alone.
+
+    A photo keeps its side when others are added, as long as the fraction stays and neither side
+    would be empty. With two images or more both sides get at least one.
+    """
+    places = np.empty(len(keys), np.float64)
+    for start in range(0, len(keys), CHUNK_ROWS):
+        chunk = keys[start : start + CHUNK_ROWS].to_pylist()
+        hashes = b"".join(hashlib.sha256(key.encode()).digest()[:8] for key in chunk)
+        places[start : start + len(chunk)] = (np.frombuffer(hashes, ">u8") >> 4) / 2.0**60
+    sides: np.ndarray[Any, np.dtype[np.bool_]] = places < holdout
+    if holdout and len(keys) > 1:
+        if not sides.any():
+            sides[places.argmin()] = True
+        if sides.all():
+            sides[places.argmax()] = False
+    return sides
 
 
-@dataclass(frozen=True)
-class Inspect:
-    """Turn a listed entry into a manifest row by decoding it: only that finds truncated files."""
-
-    root: str
-
-    def __call__(self, entry: dict[str, object]) -> dict[str, object]:
-        """Return the row; a bad image is a row with its reason."""
-        row: dict[str, object] = {
-            **entry,
-            "height": 0,
-            "width": 0,
-            "channels": 0,
-            "bits": 0,
-            "split": "",
-            "status": "ok",
-            "reason": "",
-        }
-        try:
-            photo = images.decode(storage.get(storage.join(self.root, str(entry["key"]))))
-        except ImageError as error:
-            return row | {"status": "bad", "reason": str(error)}
-        except OutageError:
-            raise  # says nothing about the photo
-        except StorageError as error:
-            # Without an etag the next run looks again.
-            return row | {"status": "bad", "etag": "", "reason": str(error)}
-        height, width, channels = photo.pixels.shape
-        bits = 8 * photo.pixels.dtype.itemsize
-        return row | {"height": height, "width": width, "channels": channels, "bits": bits}
+def with_split(table: pa.Table, holdout: float) -> pa.Table:
+    """Return the table with the column `split` filled in; the bad rows count as training's."""
+    good = np.asarray(pc.equal(table["status"], "ok"))
+    sides = np.zeros(table.num_rows, bool)
+    sides[good] = held_out(table["key"].filter(pa.array(good)), holdout)
+    split = pc.if_else(pa.array(sides), "held_out", "train")
+    return table.set_column(SCHEMA.get_field_index("split"), SCHEMA.field("split"), split)

@@ -33,5 +33,12 @@ class Captured:
     scale: int = 1
     """Height and width of gt over those of lq."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no manifest holds."""
+        if self.views not in (1, 2):
+            raise ValueError(f"views {self.views} is neither 1 nor 2; use 1 for one lq a gt")
+        if self.scale < 1:
+            raise ValueError(f"scale {self.scale} is less than 1; use 1 for sides that are equal")
+
 
 Pairs: TypeAlias = Synthesised | Captured

@@ -273,7 +273,7 @@ def _unpacked(strips: _Strips) -> Any:
         num_bytes = min(strips.height, num_rows - n * strips.height) * row_bytes
         part = _inflated(blob, num_bytes) if page.compression in _DEFLATE else blob[:num_bytes]
         if len(part) != num_bytes:
-            raise ImageError("truncated: a strip or tile is too short; copy it again")
+            raise ImageError("truncated: a strip or tile is too short; copy it again", "damaged")
         parts.append(part)
     samples = np.frombuffer(b"".join(parts), f"{page.order}u{page.bits // 8}")
     return samples.reshape(strips.shape).astype(samples.dtype.newbyteorder("="), copy=False)
@@ -286,15 +286,15 @@ def _inflated(blob: bytes, num_bytes: int) -> bytes:
         # The checksum is compared when the end is met.
         inflater.decompress(inflater.unconsumed_tail, 1)
     except zlib.error as error:
-        raise ImageError(f"damaged: a strip or tile: {error}; copy it again") from error
+        raise ImageError(f"damaged: a strip or tile: {error}; copy it again", "damaged") from error
     return part
 
 
 def _segment(data: bytes, segments: _Segments, plane: int, row: int, column: int) -> bytes:
     index = (plane * segments.down + row) * segments.across + column
     if index >= min(len(segments.offsets), len(segments.num_bytes)):
-        raise ImageError("truncated: strips or tiles are missing; copy it again")
+        raise ImageError("truncated: strips or tiles are missing; copy it again", "damaged")
     offset, num_bytes = segments.offsets[index], segments.num_bytes[index]
     if not num_bytes or offset + num_bytes > len(data):
-        raise ImageError("truncated: a strip or tile is missing; copy it again")
+        raise ImageError("truncated: a strip or tile is missing; copy it again", "damaged")
     return data[offset : offset + num_bytes]

@@ -122,10 +122,10 @@ def list_table(root: str, suffixes: tuple[str, ...]) -> Any:
     return found.sort_by("key")
 
 
-def folder_of(root: str, entries: list[Entry]) -> str:
+def folder_of(root: str, keys: list[str]) -> str:
     """Return what the keys of a listing are below: of one file, the folder around it."""
-    keys = [entry.key for entry in entries[:2]]
-    return root.rpartition("/")[0] if keys == [root.rpartition("/")[2]] else root
+    folder, _, name = root.rpartition("/")
+    return folder if keys == [name] else root
 
 
 def get(uri: str) -> bytes:

@@ -57,7 +57,8 @@ class Tiff:
             if missing:
                 return missing
             raise ImageError(
-                f"truncated, or its header is damaged (TIFF without tag {tag}); copy it again"
+                f"truncated, or its header is damaged (TIFF without tag {tag}); copy it again",
+                "damaged",
             )
         return struct.unpack(f"{self.order}{entry.num_values}{_FORMATS[entry.kind]}", entry.payload)
 

@@ -1,80 +1,107 @@
 import dataclasses
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import images, manifest, storage
-from pipelines.errors import ManifestError
-from pipelines.images import Photo
-from pipelines.manifest import Inspect, index, split
-from tests.pipelines.test_training import photo
+from pipelines import manifest
+from pipelines.errors import ManifestError, OldManifestError
+from pipelines.manifest import SCHEMA, Manifest, complete, held_out, with_split
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-@given(keys=st.sets(st.text(min_size=1), max_size=30), holdout=st.floats(0, 0.9))
+@settings(deadline=None)
+@given(keys=st.sets(NAMES, max_size=30), holdout=st.floats(0, 0.9))
 def test_both_sides_get_a_photo_where_there_are_two(keys, holdout):
-    sides = list(split(sorted(keys), holdout).values())
+    sides = held_out(pa.array(sorted(keys), pa.string()), holdout).tolist()
     assert len(sides) == len(keys)
     if len(keys) > 1:
-        assert "train" in sides
-        assert ("held_out" in sides) == (holdout > 0)
+        assert False in sides
+        assert (True in sides) == (holdout > 0)
 
 
-@given(keys=st.sets(st.text(min_size=1), min_size=40, max_size=60))
+@settings(deadline=None)
+@given(keys=st.sets(NAMES, min_size=40, max_size=60))
 def test_a_photo_keeps_its_side_when_others_come(keys):
     ordered = sorted(keys)
-    few, many = split(ordered[:-10], 0.5), split(ordered, 0.5)
-    assert all(many[key] == side for key, side in few.items())
+    few, many = (held_out(pa.array(some), 0.5).tolist() for some in (ordered[:-10], ordered))
+    assert many[:-10] == few
 
 
-def save(path, seed=0):
-    path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_bytes(images.encode(Photo(pixels=photo(seed), alpha=None), ".png"))
+def test_bad_photos_take_no_place_on_either_side():
+    keys = [f"{i}.png" for i in range(20)]
+    table = complete(20, {"key": keys, "status": ["ok", "bad"] * 10})
+    sides = with_split(table, 0.5)["split"].to_pylist()
+    assert set(sides[1::2]) == {"train"}
+    assert [side == "held_out" for side in sides[::2]] == held_out(
+        pa.array(keys[::2]), 0.5
+    ).tolist()
 
 
-def test_a_bad_photo_is_a_row_with_its_reason(tmp_path):
-    save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:100])
-    entries = {
-        e.key: dataclasses.asdict(e) for e in storage.list_entries(str(tmp_path), images.SUFFIXES)
-    }
-    inspect = Inspect(str(tmp_path))
-    good, bad = inspect(entries["good.png"]), inspect(entries["bad.png"])
-    assert (good["status"], good["height"], good["width"], good["bits"]) == ("ok", 40, 52, 8)
-    assert bad["status"] == "bad"
-    assert bad["reason"]
-
-
-@pytest.mark.ray
-def test_index_reads_new_and_changed_photos_only(cluster, tmp_path, monkeypatch):
-    for i in range(4):
-        save(tmp_path / "photos" / f"sub {i}" / f"ä#{i}.png", seed=i)
-    (tmp_path / "photos" / "zero.png").write_bytes(b"")
-    root, uri = str(tmp_path / "photos"), str(tmp_path / "m.parquet")
-    first = index(root, holdout=0.25)
-    manifest.write(first, uri)
-    assert manifest.read(uri).table.equals(first.table)
-    assert manifest.read(uri).digest() == first.digest()
-    assert first.bad()["key"].to_pylist() == ["zero.png"]
-    assert first.usable("train").num_rows + first.usable("held_out").num_rows == 4
-
-    save(tmp_path / "photos" / "zero.png", seed=9)
-    seen = []
-    inspect_all = manifest._inspect_all
-    monkeypatch.setattr(
-        manifest,
-        "_inspect_all",
-        lambda root, entries: seen.extend(e.key for e in entries) or inspect_all(root, entries),
+def sample():
+    return Manifest(
+        "root",
+        complete(
+            2,
+            {
+                "key": ["a.png", "b.png"],
+                "etag": ["1", "2"],
+                "status": ["ok", "bad"],
+                "kind": ["", "empty"],
+                "reason": ["", "why"],
+                "lq_keys": [["l.png", "r.png"], []],
+            },
+        ),
+        ("left", "s3://bucket/right"),
+        4,
     )
-    second = index(root, holdout=0.25, previous=first)
-    assert seen == ["zero.png"]
-    assert second.bad().num_rows == 0
-    assert second.digest() != first.digest()
 
 
-def test_an_empty_folder_is_explained(tmp_path):
-    with pytest.raises(ManifestError, match=r"no photos in .*put \.png, \.jpg"):
-        index(str(tmp_path), holdout=0.1)
+def test_a_manifest_comes_back(tmp_path):
+    uri = str(tmp_path / "m.parquet")
+    made = sample()
+    manifest.write(made, uri)
+    again = manifest.read(uri)
+    assert again == made
+    assert again.captured
+    assert again.digest() == made.digest()
+    assert not Manifest("root", made.table).captured
+
+
+def test_the_digest_is_that_of_the_rows_not_of_their_layout():
+    made = sample()
+    pieces = pa.concat_tables([made.table.slice(0, 1), made.table.slice(1)])
+    assert dataclasses.replace(made, table=pieces).digest() == made.digest()
+    empty = Manifest("root", SCHEMA.empty_table())
+    assert empty.digest() != made.digest()
+
+
+def test_the_digest_changes_with_all_that_counts():
+    made = sample()
+    seen = {made.digest()}
+    for column, value in {
+        "key": "other",
+        "etag": "other",
+        "split": "held_out",
+        "status": "other",
+        "lq_keys": ["other"],
+        "lq_etags": ["other"],
+        "shard": "other",
+        "offset": 1,
+    }.items():
+        rows = made.table.to_pylist()
+        rows[0][column] = value
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        seen.add(dataclasses.replace(made, table=table).digest())
+    seen |= {dataclasses.replace(made, scale=2).digest()}
+    seen |= {dataclasses.replace(made, lq_roots=("left",)).digest()}
+    assert len(seen) == 11
+    # Names move from one text to the next.
+    keys = [["ab", "c"], ["a", "bc"]]
+    assert len({Manifest("", complete(2, {"key": key})).digest() for key in keys}) == 2
 
 
 def test_a_missing_manifest_is_explained(tmp_path):
@@ -85,4 +112,13 @@ def test_a_missing_manifest_is_explained(tmp_path):
 def test_another_file_is_no_manifest(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"hello")
     with pytest.raises(ManifestError, match="is not a manifest"):
+        manifest.read(str(tmp_path / "m.parquet"))
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "p.parquet")
+    with pytest.raises(ManifestError, match="is Parquet but not a manifest; name another file"):
+        manifest.read(str(tmp_path / "p.parquet"))
+
+
+def test_a_manifest_of_another_version_is_told_apart(tmp_path):
+    pq.write_table(pa.table({"a": [1]}, metadata={"root": "photos"}), tmp_path / "m.parquet")
+    with pytest.raises(OldManifestError, match="run laformer prepare again"):
         manifest.read(str(tmp_path / "m.parquet"))

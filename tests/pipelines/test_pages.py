@@ -56,9 +56,9 @@ def test_points_lie_between(low, high):
     "pattern", ["{:07d}.png", "train/img_{:07d}.png", "\u6f22\u5b57/{:07d}.png"]
 )
 def test_flat_numbered_folders_are_shared_out(pattern):
-    store = Store([pattern.format(i) for i in range(200_000)])
-    assert len(listed(store)) == 200_000
-    assert store.num_requests < 4 * 200
+    store = Store([pattern.format(i) for i in range(60_000)])
+    assert len(listed(store)) == 60_000
+    assert store.num_requests < 6 * 60
 
 
 def test_a_store_without_order_is_noticed():

@@ -321,7 +321,7 @@ VERY_ODD_KEYS = [
 
 
 @pytest.mark.s3
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     keys=st.sets(
         st.one_of(st.sampled_from(VERY_ODD_KEYS), st.text("0az~é", min_size=1)), max_size=15
