@@ -76,9 +76,9 @@ class Source:
                 "--match _GT_ _NOISY_"
             )
         try:
-            re.compile(self.match[0] if self.match else "")
+            re.sub(*(self.match or ("", "")), "")
         except re.error as error:
             raise ValueError(
-                f"match {self.match} is no regular expression ({error}); use for example "
+                f"match {self.match} is no pattern with its replacement ({error}); use for example "
                 "--match _GT_ _NOISY_"
             ) from error

@@ -8,6 +8,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from pipelines.manifest import SCHEMA, Manifest
 
 ROWS_PER_TASK = 32
 """Rows that one task reads: enough to hide its start, few enough to spread."""
+
+ROWS_AT_ONCE = 4
+"""Rows of a task under way: a bucket answers late, and each holds a decoded image."""
 
 TASKS_PER_STREAM = 1000
 """A stream of tens of thousands of tasks takes minutes to plan before it starts."""
@@ -198,7 +202,8 @@ class Inspect:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return the rows filled in; a bad image is a row with its reason."""
         cv2.setNumThreads(0)  # the stream runs one task per core
-        return pa.Table.from_pylist([self.row(row) for row in rows.to_pylist()], schema=SCHEMA)
+        with ThreadPoolExecutor(ROWS_AT_ONCE) as pool:
+            return pa.Table.from_pylist(list(pool.map(self.row, rows.to_pylist())), schema=SCHEMA)
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return one row filled in: the size of gt, and whether each lq fits to it."""

@@ -188,7 +188,8 @@ def test_what_is_no_manifest_is_not_written_over(tmp_path):
         ({"lq_roots": ("gt",)}, "is the folder of gt too; .* --match _GT_ _NOISY_"),
         ({"lq_roots": ("a", "b", "c")}, "lq is given 3 times"),
         ({"lq_roots": ("a",), "scale": 0}, "scale 0 is less than 1"),
-        ({"lq_roots": ("a",), "match": ("(", "")}, r"'\('.* is no regular expression"),
+        ({"lq_roots": ("a",), "match": ("(", "")}, r"'\('.* is no pattern with its replacement"),
+        ({"lq_roots": ("a",), "match": ("a", r"\1")}, "invalid group reference"),
     ],
 )
 def test_a_source_that_pairs_nothing_is_refused(options, message):
