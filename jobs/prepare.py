@@ -39,10 +39,13 @@ def run(job: PrepareJob) -> Manifest:
     uri = place.manifest_uri(job.manifest)
     with working(f"listing {', '.join((source.root, *source.lq_roots))}"):
         survey = indexing.survey(source, uri)
-    with connected() as cluster:
-        cluster.require_shared(source.root, *source.lq_roots)
-        with bar("reading photos", survey.todo.num_rows) as progress:
-            catalogue = survey.conclude(counted(survey.inspect(), progress), job.holdout)
+    if survey.todo.num_rows:
+        with connected() as cluster:
+            cluster.require_shared(source.root, *source.lq_roots)
+            with bar("reading photos", survey.todo.num_rows) as progress:
+                catalogue = survey.conclude(counted(survey.inspect(), progress), job.holdout)
+    else:
+        catalogue = survey.conclude((), job.holdout)
     account(catalogue, uri)
     return catalogue
 

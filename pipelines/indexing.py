@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import ray.data
 
 from pipelines import audit, images, manifest, storage
@@ -184,13 +185,31 @@ def _remove_parts(uri: str) -> None:
 def _inspected(source: Source, rows: pa.Table) -> Iterator[pa.Table]:
     step = ROWS_PER_TASK * TASKS_PER_STREAM
     for start in range(0, rows.num_rows, step):
-        ends = range(start, min(start + step, rows.num_rows), ROWS_PER_TASK)
+        some = rows.slice(start, step)
+        num_tasks = -(-some.num_rows // ROWS_PER_TASK)
         with streaming():
-            blocks = ray.data.from_arrow([rows.slice(at, ROWS_PER_TASK) for at in ends])
-            stream = blocks.map_batches(
-                Inspect(source), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+            # One object for all: putting a block for each task takes seconds before the first.
+            task = _Task(Inspect(source), ray.put(some))
+            stream = ray.data.range(num_tasks, override_num_blocks=num_tasks).map_batches(
+                task, batch_format="pyarrow", batch_size=None
             )
             yield from stream.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Inspects the rows whose place in line it is given."""
+
+    inspect: "Inspect"
+    rows: Any
+    """Reference to the table."""
+
+    def __call__(self, places: pa.Table) -> pa.Table:
+        rows: pa.Table = ray.get(self.rows)
+        starts = (place * ROWS_PER_TASK for place in places["id"].to_pylist())
+        return pa.concat_tables(
+            [self.inspect(rows.slice(start, ROWS_PER_TASK)) for start in starts]
+        )
 
 
 @dataclass(frozen=True)
