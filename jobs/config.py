@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Fixed, Positional, UseAppendAction, arg
 
 from laformer.config import ModelConfig, TrainConfig
-from pipelines.config import DataConfig, RestoreConfig, Source
+from pipelines.config import DataConfig, Folders, RestoreConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PrepareJob:
         """Refuse fractions that are none, and what pairs nothing."""
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout {self.holdout} is outside [0, 1); use for example 0.1")
-        Source(root=self.photos, lq_roots=self.lq, match=self.match, scale=self.scale)
+        Folders(root=self.photos, lq_roots=self.lq, match=self.match, scale=self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from jobs.config import PrepareJob
 from jobs.console import Bar, bar, say, working
 from jobs.errors import JobError
 from pipelines import indexing, storage
-from pipelines.config import Source
+from pipelines.config import Folders
 from pipelines.manifest import Manifest
 
 SHOWN_BAD = 10
@@ -30,18 +30,18 @@ def run(job: PrepareJob) -> Manifest:
 
     Raises JobError when no photo is usable.
     """
-    source = Source(
+    folders = Folders(
         root=storage.absolute(job.photos),
         lq_roots=tuple(map(storage.absolute, job.lq)),
         match=job.match,
         scale=job.scale,
     )
     uri = place.manifest_uri(job.manifest)
-    with working(f"listing {', '.join((source.root, *source.lq_roots))}"):
-        survey = indexing.survey(source, uri)
+    with working(f"listing {', '.join((folders.root, *folders.lq_roots))}"):
+        survey = indexing.survey(folders, uri)
     if survey.todo.num_rows:
         with connected() as cluster:
-            cluster.require_shared(source.root, *source.lq_roots)
+            cluster.require_shared(folders.root, *folders.lq_roots)
             with bar("reading photos", survey.todo.num_rows) as progress:
                 catalogue = survey.conclude(counted(survey.inspect(), progress), job.holdout)
     else:

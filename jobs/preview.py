@@ -52,7 +52,7 @@ def from_photos(job: PreviewJob, task: Task) -> Iterator[Named]:
     """Yield the photos of a folder or bucket."""
     root = storage.absolute(job.photos)
     found = storage.list_entries(root, images.SUFFIXES)
-    root = storage.folder_of(root, found)
+    root = storage.folder_of(root, [entry.key for entry in found])
     for entry in found:
         yield entry.key, partial(read_photo, storage.join(root, entry.key), task)
 

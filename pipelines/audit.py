@@ -13,21 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.config import Source
+from pipelines.config import Folders
 from pipelines.manifest import CHUNK_ROWS, complete
 
 WITHOUT_LQ, WITHOUT_GT, DUPLICATE = "without lq", "lq without gt", "duplicate"
 """Kinds of rows that are bad by their names."""
 
 
-def pair(source: Source, gt: pa.Table, views: list[pa.Table]) -> tuple[pa.Table, pa.Table]:
+def pair(folders: Folders, gt: pa.Table, views: list[pa.Table]) -> tuple[pa.Table, pa.Table]:
     """Return rows of the manifest's schema: pairs yet to be read, and what cannot be paired.
 
     `gt` and each of `views` are listings {key, num_bytes, etag}. What cannot be paired has no etag,
     so that the next run looks again.
     """
-    wanted = _wanted(source, _stems(gt["key"]))
-    if source.root in source.lq_roots:
+    wanted = _wanted(folders, _stems(gt["key"]))
+    if folders.root in folders.lq_roots:
         named = pc.not_equal(wanted, _stems(gt["key"]))
         gt, wanted = gt.filter(named), wanted.filter(named)
         views = [view.filter(pc.invert(pc.is_in(view["key"], gt["key"]))) for view in views]
@@ -59,11 +59,11 @@ def _stems(keys: Any) -> Any:
     return pc.replace_substring_regex(_whole(keys), pattern=r"\.[^./]+$", replacement="")
 
 
-def _wanted(source: Source, stems: Any) -> Any:
+def _wanted(folders: Folders, stems: Any) -> Any:
     """Return what the lq of each gt is called, without its suffix."""
-    if source.match is None:
+    if folders.match is None:
         return stems
-    pattern, replacement = re.compile(source.match[0]), source.match[1]
+    pattern, replacement = re.compile(folders.match[0]), folders.match[1]
     chunks = (stems[i : i + CHUNK_ROWS].to_pylist() for i in range(0, len(stems), CHUNK_ROWS))
     names = [pa.array([pattern.sub(replacement, key) for key in chunk]) for chunk in chunks]
     return pa.concat_arrays([pa.array([], pa.string()), *names])

@@ -46,7 +46,7 @@ class RestoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Folders:
     """Where the images are, and which lq was taken beside which gt."""
 
     root: str

@@ -22,7 +22,7 @@ import ray
 import ray.data
 
 from pipelines import audit, images, manifest, storage
-from pipelines.config import Source
+from pipelines.config import Folders
 from pipelines.context import streaming
 from pipelines.errors import ImageError, ManifestError, OldManifestError, OutageError, StorageError
 from pipelines.manifest import SCHEMA, Manifest
@@ -44,7 +44,7 @@ PART_EVERY_S = 15.0
 class Survey:
     """What listing alone tells: which rows are known already, and which images are to be read."""
 
-    source: Source
+    folders: Folders
     uri: str
     """Where the manifest is written."""
     known: pa.Table
@@ -54,7 +54,7 @@ class Survey:
 
     def inspect(self) -> Iterator[pa.Table]:
         """Yield rows as they are finished, in any order; parts keep them."""
-        return keep(_inspected(self.source, self.todo), self.source, self.uri)
+        return keep(_inspected(self.folders, self.todo), self.folders, self.uri)
 
     def conclude(self, inspected: Iterable[pa.Table], holdout: float) -> Manifest:
         """Write the manifest and remove the parts. Raises ManifestError when rows got lost."""
@@ -64,33 +64,33 @@ class Survey:
                 f"{self.todo.num_rows} images were listed but {rows.num_rows} inspected; run again"
             )
         table = pa.concat_tables([self.known, rows]).combine_chunks().sort_by("key")
-        made = _manifest(self.source, manifest.with_split(table, holdout))
+        made = _manifest(self.folders, manifest.with_split(table, holdout))
         manifest.write(made, self.uri)
         _remove_parts(self.uri)
         return made
 
 
-def survey(source: Source, uri: str) -> Survey:
+def survey(folders: Folders, uri: str) -> Survey:
     """List everything and find out what has to be read for the manifest at `uri`.
 
     Raises ManifestError when there is nothing to index, or something else is at `uri`.
     """
-    listed = {root: _listed(root) for root in dict.fromkeys((source.root, *source.lq_roots))}
-    gt, *views = (listed[root] for root in (source.root, *source.lq_roots))
-    root, *lq_roots = (_folder(root, listed[root]) for root in (source.root, *source.lq_roots))
-    source = dataclasses.replace(source, root=root, lq_roots=tuple(lq_roots))
-    rows, bad = audit.pair(source, gt, views)
-    earlier = [*_parts(source, uri), *_previous(source, uri)]
+    listed = {root: _listed(root) for root in dict.fromkeys((folders.root, *folders.lq_roots))}
+    gt, *views = (listed[root] for root in (folders.root, *folders.lq_roots))
+    root, *lq_roots = (_folder(root, listed[root]) for root in (folders.root, *folders.lq_roots))
+    folders = dataclasses.replace(folders, root=root, lq_roots=tuple(lq_roots))
+    rows, bad = audit.pair(folders, gt, views)
+    earlier = [*_parts(folders, uri), *_previous(folders, uri)]
     kept, fresh = _unchanged(rows, pa.concat_tables([SCHEMA.empty_table(), *earlier]))
-    return Survey(source, uri, pa.concat_tables([kept, bad]), rows.filter(fresh))
+    return Survey(folders, uri, pa.concat_tables([kept, bad]), rows.filter(fresh))
 
 
-def index(source: Source, uri: str, *, holdout: float) -> Manifest:
+def index(folders: Folders, uri: str, *, holdout: float) -> Manifest:
     """Write the manifest of a source at `uri` and return it; only new or changed images are read.
 
     `holdout` is the fraction of the images to keep out of training.
     """
-    found = survey(source, uri)
+    found = survey(folders, uri)
     return found.conclude(found.inspect(), holdout)
 
 
@@ -107,8 +107,8 @@ def _folder(root: str, listed: pa.Table) -> str:
     return storage.folder_of(root, listed["key"].slice(0, 2).to_pylist())
 
 
-def _manifest(source: Source, table: pa.Table) -> Manifest:
-    return Manifest(source.root, table, source.lq_roots, source.scale)
+def _manifest(folders: Folders, table: pa.Table) -> Manifest:
+    return Manifest(folders.root, table, folders.lq_roots, folders.scale)
 
 
 def _unchanged(rows: pa.Table, earlier: pa.Table) -> tuple[pa.Table, Any]:
@@ -124,24 +124,24 @@ def _unchanged(rows: pa.Table, earlier: pa.Table) -> tuple[pa.Table, Any]:
     return found.filter(pa.array(same)), pa.array(~same)
 
 
-def _previous(source: Source, uri: str) -> Iterator[pa.Table]:
+def _previous(folders: Folders, uri: str) -> Iterator[pa.Table]:
     """Yield the rows of a manifest of the same places, if there is one."""
     if storage.exists(uri):
         # Written by another version: nothing of it can be kept, and it is written over.
         with suppress(OldManifestError):
             made = manifest.read(uri)
             if (made.root, made.lq_roots, made.scale) == (
-                source.root,
-                source.lq_roots,
-                source.scale,
+                folders.root,
+                folders.lq_roots,
+                folders.scale,
             ):
                 yield made.table
 
 
-def _parts(source: Source, uri: str) -> Iterator[pa.Table]:
+def _parts(folders: Folders, uri: str) -> Iterator[pa.Table]:
     """Yield the rows of the parts of the same places, the newest first."""
     for part in reversed(_part_uris(uri)):
-        yield from _previous(source, part)
+        yield from _previous(folders, part)
 
 
 def _part_uris(uri: str) -> list[str]:
@@ -151,7 +151,7 @@ def _part_uris(uri: str) -> list[str]:
     return [storage.join(folder, part.key) for part in storage.list_entries(folder, (".parquet",))]
 
 
-def keep(tables: Iterable[pa.Table], source: Source, uri: str) -> Iterator[pa.Table]:
+def keep(tables: Iterable[pa.Table], folders: Folders, uri: str) -> Iterator[pa.Table]:
     """Pass rows on, writing a part now and then and at the end, come what may."""
     waiting: list[pa.Table] = []
     written_at = time.monotonic()
@@ -159,17 +159,17 @@ def keep(tables: Iterable[pa.Table], source: Source, uri: str) -> Iterator[pa.Ta
         for rows in tables:
             waiting.append(rows)
             if time.monotonic() - written_at > PART_EVERY_S:
-                _write_part(waiting, source, uri)
+                _write_part(waiting, folders, uri)
                 waiting, written_at = [], time.monotonic()
             yield rows
     finally:
         if waiting:
-            _write_part(waiting, source, uri)
+            _write_part(waiting, folders, uri)
 
 
-def _write_part(tables: list[pa.Table], source: Source, uri: str) -> None:
+def _write_part(tables: list[pa.Table], folders: Folders, uri: str) -> None:
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-    rows = _manifest(source, pa.concat_tables(tables))
+    rows = _manifest(folders, pa.concat_tables(tables))
     manifest.write(rows, storage.join(f"{uri}.parts", name))
 
 
@@ -182,14 +182,14 @@ def _remove_parts(uri: str) -> None:
             Path(f"{uri}.parts").rmdir()
 
 
-def _inspected(source: Source, rows: pa.Table) -> Iterator[pa.Table]:
+def _inspected(folders: Folders, rows: pa.Table) -> Iterator[pa.Table]:
     step = ROWS_PER_TASK * TASKS_PER_STREAM
     for start in range(0, rows.num_rows, step):
         some = rows.slice(start, step)
         num_tasks = -(-some.num_rows // ROWS_PER_TASK)
         with streaming():
             # One object for all: putting a block for each task takes seconds before the first.
-            task = _Task(Inspect(source), ray.put(some))
+            task = _Task(Inspect(folders), ray.put(some))
             stream = ray.data.range(num_tasks, override_num_blocks=num_tasks).map_batches(
                 task, batch_format="pyarrow", batch_size=None
             )
@@ -216,7 +216,7 @@ class _Task:
 class Inspect:
     """Decode the images of listed rows: only that finds truncated files."""
 
-    source: Source
+    folders: Folders
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return the rows filled in; a bad image is a row with its reason."""
@@ -227,17 +227,18 @@ class Inspect:
     def row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return one row filled in: the size of gt, and whether each lq fits to it."""
         bad = row | {"status": "bad"}
-        gt, reason = self._look(self.source.root, row["key"])
+        gt, reason = self._look(self.folders.root, row["key"])
         if gt is None:
             return bad | reason
         row = row | gt | {"status": "ok"}
-        for root, key in zip(self.source.lq_roots, row["lq_keys"], strict=True):
+        for root, key in zip(self.folders.lq_roots, row["lq_keys"], strict=True):
             lq, reason = self._look(root, key)
             if lq is None:
                 text = {"kind": f"lq {reason['kind']}", "reason": f"lq {key}: {reason['reason']}"}
                 return bad | reason | text
             if misfit := self._misfit(gt, lq):
                 return bad | gt | {"kind": "sizes differ", "reason": f"lq {key}: {misfit}"}
+            row["bits"] = max(row["bits"], lq["bits"])
         return row
 
     def _look(self, root: str, key: str) -> tuple[dict[str, int] | None, dict[str, str]]:
@@ -256,7 +257,7 @@ class Inspect:
 
     def _misfit(self, gt: dict[str, int], lq: dict[str, int]) -> str:
         """Return what is wrong with the size of an lq, or nothing."""
-        scale = self.source.scale
+        scale = self.folders.scale
         if all(lq[side] * scale == gt[side] for side in ("height", "width")):
             return ""
         return (

@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("channels", pa.int8()),  # 1 grey, 3 RGB; alpha is not counted
-        ("bits", pa.int8()),  # per sample: 8 or 16
+        ("bits", pa.int8()),  # per sample, 8 or 16; of a pair the deeper of its images
         ("split", pa.string()),  # "train" or "held_out"
         ("status", pa.string()),  # "ok" or "bad"
         ("kind", pa.string()),  # what is bad in a word or two, else empty

@@ -72,8 +72,8 @@ class Entries:
         Raises StorageError for what is not what `laformer prepare` saw.
         """
         row = self.table.slice(image, 1).to_pylist()[0]
-        keys = [row["key"], *row.get("lq_keys", ())]
-        sizes = [row["num_bytes"], *row.get("lq_num_bytes", ())]
+        keys = [row["key"], *row["lq_keys"]]
+        sizes = [row["num_bytes"], *row["lq_num_bytes"]]
         return Fetched(self.source.pairs, tuple(map(_read, self.roots, keys, sizes)))
 
 

@@ -61,7 +61,7 @@ class ValidationReader:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return at most side x side pixels from the centre, lq seeded by the row alone."""
         source = self.sources[item["source"]]
-        roots, keys = (source.root, *source.lq_roots), (item["key"], *item.get("lq_keys", ()))
+        roots, keys = (source.root, *source.lq_roots), (item["key"], *item["lq_keys"])
         files = (
             storage.get(storage.join(root, key)) for root, key in zip(roots, keys, strict=True)
         )

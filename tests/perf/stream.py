@@ -126,7 +126,8 @@ class Contenders:
         import ray
 
         from jobs.cluster import connected
-        from pipelines import manifest
+        from pipelines.config import Folders
+        from pipelines.indexing import index
 
         places = [(path,) for path in self.paths]
         self.runs["bare loop, PNG"] = loaders.PlainLoop(places, CROPS)
@@ -147,7 +148,7 @@ class Contenders:
         self.cluster = connected()
         self.cluster.__enter__()
         uri = str(self.folder / "photos.parquet")
-        manifest.write(manifest.index(str(self.folder / "photos"), holdout=0), uri)
+        index(Folders(root=str(self.folder / "photos")), uri, holdout=0)
         self.runs["ours, PNG"] = RayStream(uri)
         assert ray.is_initialized()
         return self
@@ -212,16 +213,17 @@ def is_below(pid, root, parents):
 
 def rows_lost(folder, num_rows):
     """Deliver many rows of few pixels; return how many did not come as planned."""
-    from pipelines import manifest
+    from pipelines.config import Folders
+    from pipelines.indexing import index
 
     small = folder / "small"
     small.mkdir()
     rng = np.random.default_rng(0)
-    for index in range(4):
+    for number in range(4):
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        (small / f"{index}.png").write_bytes(images.encode(images.Photo(pixels=pixels), ".png"))
+        (small / f"{number}.png").write_bytes(images.encode(images.Photo(pixels=pixels), ".png"))
     uri = str(folder / "small.parquet")
-    manifest.write(manifest.index(str(small), holdout=0), uri)
+    index(Folders(root=str(small)), uri, holdout=0)
     stream = RayStream(uri, patch_px=8, lanes=64)
     num_rows = num_rows // 64 * 64
     # Any row that is missing, repeated or out of place would stop the run.

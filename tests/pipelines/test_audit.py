@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.audit import DUPLICATE, WITHOUT_GT, WITHOUT_LQ, pair
-from pipelines.config import Source
+from pipelines.config import Folders
 
 
 def listing(keys):
@@ -14,7 +14,7 @@ def listing(keys):
 
 def paired(gt, *views, **options):
     roots = tuple(f"lq{place}" for place in range(len(views)))
-    source = Source(**({"root": "gt", "lq_roots": roots} | options))
+    source = Folders(**({"root": "gt", "lq_roots": roots} | options))
     rows, bad = pair(source, listing(gt), [listing(view) for view in views])
     assert set(bad["etag"].to_pylist()) <= {""}
     assert set(bad["status"].to_pylist()) <= {"bad"}
@@ -25,7 +25,7 @@ def paired(gt, *views, **options):
 
 
 def test_without_lq_every_photo_is_a_row():
-    rows, bad = pair(Source(root="gt"), listing(["b.png", "a.png", "a.jpg"]), [])
+    rows, bad = pair(Folders(root="gt"), listing(["b.png", "a.png", "a.jpg"]), [])
     assert rows["key"].to_pylist() == ["a.jpg", "a.png", "b.png"]
     assert rows["lq_keys"].to_pylist() == [[], [], []]
     assert rows["etag"].to_pylist()[0] == "etag of a.jpg"

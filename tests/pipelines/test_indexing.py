@@ -4,13 +4,14 @@ import itertools
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines import images, indexing, manifest, storage
-from pipelines.config import Source
+from pipelines.config import Folders
 from pipelines.errors import ManifestError, OutageError
 from pipelines.images import Photo
 from pipelines.indexing import Inspect, index, survey
@@ -44,6 +45,7 @@ def test_a_bad_photo_is_a_row_with_its_reason(tmp_path, here):
     whole = (photos / "good.png").read_bytes()
     header = bytearray(whole)
     header[16:24] = (2**15).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     for name, data in {
         "cut.png": whole[:100],
         "empty.jpg": b"",
@@ -53,7 +55,7 @@ def test_a_bad_photo_is_a_row_with_its_reason(tmp_path, here):
     }.items():
         (photos / name).write_bytes(data)
     (photos / "gone.png").symlink_to(photos / "nothing")
-    made = index(Source(root=str(photos)), str(tmp_path / "m.parquet"), holdout=0)
+    made = index(Folders(root=str(photos)), str(tmp_path / "m.parquet"), holdout=0)
     rows = {row["key"]: row for row in made.table.to_pylist()}
     assert list(rows) == sorted(rows)
     assert {key: row["kind"] for key, row in rows.items()} == {
@@ -77,7 +79,7 @@ def test_an_outage_is_no_fault_of_the_photo(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "get", fail)
     row = complete(1, {"key": ["a.png"]})
     with pytest.raises(OutageError):
-        Inspect(Source(root=str(tmp_path)))(row)
+        Inspect(Folders(root=str(tmp_path)))(row)
 
 
 def test_only_new_and_changed_photos_are_read(tmp_path, here):
@@ -85,7 +87,7 @@ def test_only_new_and_changed_photos_are_read(tmp_path, here):
     for i in range(4):
         save(photos / f"sub {i}" / f"ä#{i}.png", seed=i)
     (photos / "zero.png").write_bytes(b"")
-    source = Source(root=str(photos))
+    source = Folders(root=str(photos))
     first = index(source, uri, holdout=0.25)
     assert manifest.read(uri) == first
     assert first.bad()["key"].to_pylist() == ["zero.png"]
@@ -112,14 +114,14 @@ def test_a_run_that_was_stopped_is_continued(tmp_path, here, monkeypatch):
     photos, uri = tmp_path / "photos", str(tmp_path / "m.parquet")
     for i in range(7):
         save(photos / f"{i}.png", seed=i)
-    source = Source(root=str(photos))
+    source = Folders(root=str(photos))
     stream = survey(source, uri).inspect()
     for _ in itertools.islice(stream, 2):
         pass
     del stream  # two tasks of two photos were done
     assert here == ["0.png", "1.png", "2.png", "3.png"]
     save(photos / "1.png", seed=100)
-    other = Source(root=str(tmp_path))
+    other = Folders(root=str(tmp_path))
     assert survey(other, uri).todo.num_rows == 7
     here.clear()
     made = index(source, uri, holdout=0.25)
@@ -140,7 +142,7 @@ def test_captured_pairs_are_audited(tmp_path, here):
     save(lq / "extra.png", size=(20, 26))
     (lq / "broken.png").write_bytes((lq / "torn.png").read_bytes()[:60])
     (gt / "torn.png").write_bytes(b"")
-    source = Source(root=str(gt), lq_roots=(str(lq),), scale=2)
+    source = Folders(root=str(gt), lq_roots=(str(lq),), scale=2)
     made = index(source, uri, holdout=0.5)
     again = manifest.read(uri)
     assert again == made
@@ -166,19 +168,19 @@ def test_captured_pairs_are_audited(tmp_path, here):
     more = index(source, uri, holdout=0.5)
     assert sorted(here) == ["alone.png", "deep.png"]
     assert more.digest() != made.digest()
-    assert survey(Source(root=str(gt)), uri).todo.num_rows == 6
+    assert survey(Folders(root=str(gt)), uri).todo.num_rows == 6
 
 
 def test_an_empty_folder_is_explained(tmp_path):
     with pytest.raises(ManifestError, match=r"no photos in .*put \.png, \.jpg"):
-        index(Source(root=str(tmp_path)), str(tmp_path / "m.parquet"), holdout=0.1)
+        index(Folders(root=str(tmp_path)), str(tmp_path / "m.parquet"), holdout=0.1)
 
 
 def test_what_is_no_manifest_is_not_written_over(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "m.parquet").write_bytes(b"hello")
     with pytest.raises(ManifestError, match="is not a manifest"):
-        survey(Source(root=str(tmp_path)), str(tmp_path / "m.parquet"))
+        survey(Folders(root=str(tmp_path)), str(tmp_path / "m.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -194,20 +196,20 @@ def test_what_is_no_manifest_is_not_written_over(tmp_path):
 )
 def test_a_source_that_pairs_nothing_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Source(root="gt", **options)
+        Folders(root="gt", **options)
 
 
 KILLED = """
 import os, signal, sys
 from pipelines import indexing
-from pipelines.config import Source
+from pipelines.config import Folders
 
 def inspected(source, rows):
     for at in range(rows.num_rows):
         yield indexing.Inspect(source)(rows.slice(at, 1))
 
 indexing.PART_EVERY_S, indexing._inspected = 0, inspected
-stream = indexing.survey(Source(root=sys.argv[1]), sys.argv[2]).inspect()
+stream = indexing.survey(Folders(root=sys.argv[1]), sys.argv[2]).inspect()
 for _ in range(3):
     next(stream)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -223,11 +225,11 @@ def test_a_killed_run_is_continued_on_s3(cluster, s3):
         storage.put(storage.join(root, f"{i}.png"), data)
     killed = subprocess.run([sys.executable, "-c", KILLED, root, uri], check=False, env=os.environ)
     assert killed.returncode == -9
-    found = survey(Source(root=root), uri)
+    found = survey(Folders(root=root), uri)
     assert found.todo["key"].to_pylist() == ["3.png", "4.png"]
     made = found.conclude(found.inspect(), 0.2)
     assert made.table["key"].to_pylist() == [f"{i}.png" for i in range(5)]
     assert set(made.table["status"].to_pylist()) == {"ok"}
     assert manifest.read(uri) == made
     assert storage.list_entries(f"{uri}.parts", (".parquet",)) == []
-    assert survey(Source(root=root), uri).todo.num_rows == 0
+    assert survey(Folders(root=root), uri).todo.num_rows == 0

@@ -58,12 +58,41 @@ def row(name, pixels, split="train"):
         "bits": 8 * pixels.dtype.itemsize,
         "split": split,
         "status": "ok",
+        "kind": "",
         "reason": "",
+        "lq_keys": [],
+        "lq_etags": [],
+        "lq_num_bytes": [],
+        "shard": "",
+        "offset": 0,
+        "shard_bytes": 0,
     }
 
 
-def stream(uri, patch_px=16):
-    return TrainingStream.create((uri,), task=NOISE, patch_px=patch_px, plan_options=PLAN)
+def stream(uri, patch_px=16, task=NOISE, **options):
+    uris = uri if isinstance(uri, tuple) else (uri,)
+    return TrainingStream.create(uris, task=task, patch_px=patch_px, plan_options=PLAN | options)
+
+
+def write_pairs(folder, photos, lqs, scale=1):
+    """Write photos and their captured lq, one list of views a photo; return the manifest's uri."""
+    uri = write_photos(folder, photos)
+    rows = manifest.read(uri).table.to_pylist()
+    views = len(next(iter(lqs.values())))
+    for view in range(views):
+        (folder / f"view{view}").mkdir()
+    for row in rows:
+        for view, pixels in enumerate(lqs[row["key"]]):
+            data = images.encode(Photo(pixels=pixels), ".png")
+            (folder / f"view{view}" / row["key"]).write_bytes(data)
+            row["lq_keys"].append(row["key"])
+            row["lq_etags"].append("1")
+            row["lq_num_bytes"].append(len(data))
+            row["bits"] = max(row["bits"], 8 * pixels.dtype.itemsize)
+    roots = tuple(str(folder / f"view{view}") for view in range(views))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    manifest.write(Manifest(str(folder), table, roots, scale), uri)
+    return uri
 
 
 @pytest.fixture
@@ -121,6 +150,58 @@ def test_grey_photos_become_colour(tmp_path):
     uri = write_photos(tmp_path, {"a.png": photo(0, channels=1)})
     gt = CropReader(stream(uri)).read(Span(0, 1, 0, 4))["gt"]
     assert np.array_equal(gt[..., 0], gt[..., 2])
+
+
+def test_captured_pairs_are_cut_where_their_gt_is_cut(tmp_path):
+    photos = {f"{i}.png": photo(i) for i in range(3)}
+    uri = write_pairs(tmp_path, photos, {key: [255 - gt] for key, gt in photos.items()})
+    block = CropReader(stream(uri)).read(Span(0, 6, 0, 4))
+    assert block["lq"].dtype == np.uint8
+    assert np.array_equal(block["lq"], 255 - block["gt"])
+
+
+def test_a_pair_is_as_deep_as_its_deepest_image(tmp_path):
+    gt = photo(0)
+    uri = write_pairs(tmp_path, {"a.png": gt}, {"a.png": [gt.astype(np.uint16) * 257]})
+    block = CropReader(stream(uri)).read(Span(0, 6, 0, 4))
+    assert block["lq"].dtype == block["gt"].dtype == np.uint16
+    assert np.array_equal(block["lq"], block["gt"])
+
+
+def test_captured_pairs_of_another_shape_than_the_task_are_refused(tmp_path):
+    gt = photo(0)
+    uri = write_pairs(tmp_path, {"a.png": gt}, {"a.png": [gt[::2, ::2]]}, scale=2)
+    with pytest.raises(ManifestError, match=r"1 lq images at 1/2 .* task takes 1 at 1/1"):
+        stream(uri)
+
+
+def test_super_resolution_and_two_views_have_their_shapes(tmp_path):
+    photos = {f"{i}.png": photo(i) for i in range(2)}
+    (tmp_path / "sr").mkdir()
+    small = write_photos(tmp_path / "sr", photos)
+    block = CropReader(stream(small, task=TASKS["sr-x2"])).read(Span(0, 3, 0, 4))
+    assert (block["lq"].shape, block["gt"].shape) == ((12, 8, 8, 3), (12, 16, 16, 3))
+    (tmp_path / "dual").mkdir()
+    views = {key: [gt, 255 - gt] for key, gt in photos.items()}
+    dual = write_pairs(tmp_path / "dual", photos, views)
+    block = CropReader(stream(dual, task=TASKS["deblur-defocus-dual"])).read(Span(0, 3, 0, 4))
+    assert block["lq"].shape == (12, 16, 16, 6)
+
+
+def test_a_mixture_visits_its_sources_by_weight_in_one_type(tmp_path):
+    for name in ("clean", "taken"):
+        (tmp_path / name).mkdir()
+    clean = write_photos(tmp_path / "clean", {f"{i}.png": photo(i) for i in range(3)})
+    photos = {f"{i}.png": photo(10 + i) for i in range(2)}
+    taken = write_pairs(tmp_path / "taken", photos, {key: [gt] for key, gt in photos.items()})
+    mixed = stream((clean, taken), source_weights=(3, 1))
+    block = CropReader(mixed).read(Span(0, 24, 0, 4))
+    assert block["lq"].dtype == np.float16
+    sources = np.array([mixed.plan.locate(int(n)).source for n in block["sample_id"]])
+    assert np.bincount(sources).tolist() == [72, 24]
+    exact = block["lq"][sources == 1].astype(np.float32) * 255
+    assert np.abs(exact - block["gt"][sources == 1]).max() < 0.1
+    assert mixed.fingerprint() != stream((clean, taken), source_weights=(1, 1)).fingerprint()
 
 
 def test_a_photo_that_broke_is_replaced_and_counted(uri, tmp_path):
