@@ -74,8 +74,10 @@ class Subject:
     """A benchmark and where its images are."""
 
     benchmark: Benchmark
-    root: str
-    keys: tuple[str, ...]
+    roots: tuple[str, ...]
+    """Of gt, then of the captured views; where lq is made, of gt alone."""
+    keys: tuple[tuple[str, ...], ...]
+    """Of each image, one below each root."""
     digest: str
 
 
@@ -103,10 +105,12 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         if not rows.num_rows:
             raise JobError(f"{uri} holds no photo out; run laformer prepare with --holdout 0.2")
         found = task_of(version).gate
-        if catalogue.digest() != version.tags.get("manifest_sha256"):
+        if catalogue.digest() not in version.tags.get("manifest_sha256", "").split("+"):
             say(f"note: {version} was trained on another manifest; it may have seen these photos")
-        keys, root = tuple(rows["key"].to_pylist()), catalogue.root
-        etags = rows["etag"].to_pylist()
+        roots = (catalogue.root, *catalogue.lq_roots)
+        images_of = rows.select(["key", "lq_keys", "etag", "lq_etags"]).to_pylist()
+        keys = tuple((row["key"], *row["lq_keys"]) for row in images_of)
+        etags = ["\0".join((row["etag"], *row["lq_etags"])) for row in images_of]
     elif name in BENCHMARKS:
         found = BENCHMARKS[name]
         if not job.data:
@@ -115,12 +119,12 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         entries = storage.list_entries(root, images.SUFFIXES)
         if not entries:
             raise JobError(f"no images in {root}; {name} expects them there")
-        keys = tuple(entry.key for entry in entries)
+        roots, keys = (root,), tuple((entry.key,) for entry in entries)
         etags = [str(entry.num_bytes) for entry in entries]
     else:
         raise JobError(f"unknown benchmark {name!r}; use {HELD_OUT} or {', '.join(BENCHMARKS)}")
-    lines = "\n".join(f"{key}\0{etag}" for key, etag in zip(keys, etags, strict=True))
-    return Subject(found, root, keys, hashlib.sha256(lines.encode()).hexdigest())
+    lines = "\n".join("\0".join((*key, etag)) for key, etag in zip(keys, etags, strict=True))
+    return Subject(found, roots, keys, hashlib.sha256(lines.encode()).hexdigest())
 
 
 def task_of(version: Version) -> Task:
@@ -132,10 +136,10 @@ def task_of(version: Version) -> Task:
 
 def measure(chosen: Subject, files: dict[str, bytes], cluster: Cluster) -> Score:
     """Restore every image of a benchmark on the cluster and average."""
-    cluster.require_shared(chosen.root)
+    cluster.require_shared(*chosen.roots)
     pool = cluster.pool(most=len(chosen.keys))
     loader = LoadRestorer(ray.put(files), cluster.threads(pool.actors))
-    items = [{"key": key} for key in chosen.keys]
+    items = [{"keys": list(keys)} for keys in chosen.keys]
     rows = []
     with bar(f"evaluating {chosen.benchmark.name}", len(items)) as progress:
         for row in actor_stream(items, Measure, (chosen, loader), pool):
@@ -161,29 +165,39 @@ class Measure:
         self.chosen = chosen
         self.restore = loader()
 
-    def __call__(self, item: dict[str, str]) -> dict[str, Any]:
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return the scores of one image."""
-        benchmark = self.chosen.benchmark
-        data = storage.get(storage.join(self.chosen.root, item["key"]))
-        photo = images.decode(data)
-        form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
+        benchmark, key = self.chosen.benchmark, str(item["keys"][0])
         try:
-            gt = benchmark.prepare(images.eight_bit(form(photo.pixels)))
+            gt, lq = self._pair(item["keys"])
         except ValueError as error:
-            raise DataError(f"{item['key']}: {error}") from error
-        lq = benchmark.degrade(gt)
+            raise DataError(f"{key}: {error}") from error
         restored = self.restore(lq)
         if restored.shape != gt.shape:
             raise DataError(
-                f"{item['key']}: the restored image is {restored.shape} but gt {gt.shape}; "
+                f"{key}: the restored image is {restored.shape} but gt {gt.shape}; "
                 f"{benchmark.name} measures models of the task {benchmark.task}"
             )
         try:
             before = scores(benchmark.shown(lq), gt, benchmark.protocol)
             after = scores(restored, gt, benchmark.protocol)
         except ValueError as error:
-            raise DataError(f"{item['key']}: {error}") from error
-        return {"key": item["key"]} | {f"input_{name}": x for name, x in before.items()} | after
+            raise DataError(f"{key}: {error}") from error
+        return {"key": key} | {f"input_{name}": x for name, x in before.items()} | after
+
+    def _pair(self, keys: list[str]) -> tuple[Any, Any]:
+        """Return gt, and the lq that was captured with it or is made of it."""
+        benchmark = self.chosen.benchmark
+        form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
+        files = (
+            storage.get(storage.join(root, key))
+            for root, key in zip(self.chosen.roots, keys, strict=True)
+        )
+        gt, *views = (images.eight_bit(form(images.decode(file).pixels)) for file in files)
+        if views:
+            return gt, np.concatenate(views, axis=2)
+        gt = benchmark.prepare(gt)
+        return gt, benchmark.degrade(gt)
 
 
 def scores(image: Any, gt: Any, protocol: Protocol) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ray.data import ActorPoolStrategy
 
 from pipelines import images, storage
 from pipelines.context import streaming
+from pipelines.degradations.bicubic import imresize
 from pipelines.errors import ImageError, OutageError, StorageError
 
 BLOCKS_PER_ACTOR, ITEMS_PER_BLOCK = 8, 64
@@ -83,7 +84,7 @@ class RestoreActor:
         receipt = Receipt(key=key, target_key=target_key, etag=str(entry["etag"]), status="bad")
         try:
             photo = images.decode(self._read(key))
-            restored = replace(photo, pixels=self.restore(photo.pixels))
+            restored = restored_photo(photo, self.restore(photo.pixels))
             data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
         except self.expected as error:
             receipt = replace(receipt, reason=str(error) or type(error).__name__)
@@ -102,6 +103,14 @@ class RestoreActor:
             raise
         except StorageError as error:
             raise ImageError(str(error)) from error
+
+
+def restored_photo(photo: images.Photo, pixels: images.Samples) -> images.Photo:
+    """Return a photo with its restored pixels; alpha grows with them."""
+    alpha = photo.alpha
+    if alpha is not None and alpha.shape != pixels.shape[:2]:
+        alpha = imresize(alpha[:, :, None], *pixels.shape[:2])[:, :, 0]
+    return replace(photo, pixels=pixels, alpha=alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

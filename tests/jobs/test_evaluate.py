@@ -16,6 +16,7 @@ from pipelines.benchmarks import HELD_OUT_RGB, Protocol, held_out, held_out_sr, 
 from pipelines.degradations.bicubic import imresize
 from pipelines.errors import DataError
 from pipelines.images import Photo
+from pipelines.tasks import TASKS
 from tests.pipelines.test_training import photo
 
 VERSION = Version("m", 3, "run", {})
@@ -62,12 +63,12 @@ def folder(tmp_path):
 
 
 def subject(benchmark, folder):
-    return Subject(benchmark, str(folder), ("a.png",), "digest")
+    return Subject(benchmark, (str(folder),), (("a.png",),), "digest")
 
 
 def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
     benchmark = held_out_sr(4)
-    row = Measure(subject(benchmark, folder), cubic(4))({"key": "a.png"})
+    row = Measure(subject(benchmark, folder), cubic(4))({"keys": ["a.png"]})
     gt = photo(1, size=(43, 50))[:40, :48]
     lq = imresize(gt, 10, 12)
     for prefix, round_between in (("input_", False), ("", True)):
@@ -79,7 +80,7 @@ def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
 
 
 def test_a_protocol_without_ssim_has_none_in_its_rows(folder):
-    row = Measure(subject(held_out(25), folder), cubic(1))({"key": "a.png"})
+    row = Measure(subject(held_out(25), folder), cubic(1))({"keys": ["a.png"]})
     assert set(row) == {"key", "input_psnr_db", "psnr_db"}
 
 
@@ -88,11 +89,32 @@ def test_a_model_of_another_scale_and_too_small_a_photo_are_explained(folder):
     with pytest.raises(
         DataError, match=r"a.png: .*\(20, 24, 3\) but gt \(40, 48, 3\); held-out-x4"
     ):
-        measure({"key": "a.png"})
+        measure({"keys": ["a.png"]})
     small = images.encode(Photo(pixels=photo(1, size=(16, 50))), ".png")
     (folder / "a.png").write_bytes(small)
     with pytest.raises(DataError, match=r"a.png: image .* the window of SSIM"):
-        Measure(subject(held_out_sr(4), folder), cubic(4))({"key": "a.png"})
+        Measure(subject(held_out_sr(4), folder), cubic(4))({"keys": ["a.png"]})
+
+
+def test_captured_lq_is_read_and_the_benchmark_of_one_dual_pixel_view_is_shown(tmp_path):
+    gt = photo(1, size=(40, 52))
+    for name, pixels in (("gt", gt), ("left", gt // 2), ("right", 255 - gt)):
+        (tmp_path / name).mkdir()
+        data = images.encode(Photo(pixels=pixels), ".png")
+        (tmp_path / name / f"{name}.png").write_bytes(data)
+    seen = []
+
+    def restore(lq):
+        seen.append(lq)
+        return gt
+
+    names = ("gt", "left", "right")
+    roots, keys = (tuple(f"{tmp_path}/{name}" for name in names), tuple(f"{n}.png" for n in names))
+    gate = TASKS["deblur-defocus-dual"].gate
+    row = Measure(Subject(gate, roots, (keys,), "digest"), lambda: restore)({"keys": list(keys)})
+    assert np.array_equal(seen[0], np.concatenate([gt // 2, 255 - gt], axis=2))
+    assert row["psnr_db"] == np.inf
+    assert row["input_psnr_db"] == metrics.psnr(gt // 2, gt)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,58 @@ def receipts(folder):
     return [row for table in tables for row in table.to_pylist()]
 
 
+def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path):
+    for seed in range(5):
+        for view in ("gt", "left", "right"):
+            data = images.encode(Photo(pixels=photo(seed, dtype=np.uint16)), ".png")
+            (tmp_path / view).mkdir(exist_ok=True)
+            (tmp_path / view / f"{seed}.png").write_bytes(data)
+    (tmp_path / "left" / "4.png").unlink()
+    table = str(tmp_path / "pairs.parquet")
+    views = (str(tmp_path / "left"), str(tmp_path / "right"))
+    catalogue = prepare.run(
+        PrepareJob(photos=str(tmp_path / "gt"), lq=views, manifest=table, holdout=0.3)
+    )
+    assert catalogue.bad()["kind"].to_pylist() == ["without lq"]
+    job = dataclasses.replace(
+        training(steps=4, checkpoint_every=4),
+        task="deblur-defocus-dual",
+        model=dataclasses.replace(MODEL, in_channels=6),
+        manifest=(table,),
+        name="dual",
+    )
+    done = train.run(job)
+    (score,) = evaluate.run(EvaluateJob(model=str(done.version), manifest=table))
+    assert score.benchmark == "held-out-deblur-defocus-dual"
+    # The views of these pairs are their gt.
+    assert score.input_psnr_db == np.inf
+
+
+def test_photos_grow_with_their_alpha(cluster, store, tmp_path):
+    upload(f"{store}/large", 4)
+    table = f"{store}/large.parquet"
+    prepare.run(PrepareJob(photos=f"{store}/large", manifest=table, holdout=0.3))
+    job = dataclasses.replace(
+        training(steps=4, checkpoint_every=4),
+        task="sr-x2",
+        model=dataclasses.replace(MODEL, scale=2),
+        manifest=(table,),
+        name="larger",
+    )
+    done = train.run(job)
+    (score,) = evaluate.run(EvaluateJob(model=str(done.version), manifest=table))
+    assert score.protocol == "sr-y-x2"
+    data = images.encode(Photo(pixels=photo(1), alpha=photo(2)[..., 0]), ".png")
+    (tmp_path / "small.png").write_bytes(data)
+    target = str(tmp_path / "restored")
+    restore.run(
+        RestoreJob(source=str(tmp_path / "small.png"), target=target, model=str(done.version))
+    )
+    restored = images.decode((tmp_path / "restored" / "small.png").read_bytes())
+    assert restored.pixels.shape == (80, 104, 3)
+    assert restored.alpha.shape == (80, 104)
+
+
 def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
     data = images.encode(Photo(pixels=photo(1), alpha=None), ".png")
     (tmp_path / "in.png").write_bytes(data)
