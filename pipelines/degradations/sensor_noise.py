@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.degradations.linear_light import from_linear, to_linear
+from pipelines.degradations.normal import standard_normal
 from pipelines.pixels import Pixels
 
 BAYER: Final = np.array([[[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]]], np.float32)
@@ -69,8 +70,8 @@ class PoissonGaussian:
         deviation = np.sqrt(np.float32(exp(log_shot)) * light + read)
         if gt.shape[2] == 3 and rng.random() < self.demosaic:
             # Each pixel measures once, so one draw serves its three channels.
-            drawn = rng.standard_normal((*gt.shape[:2], 1), dtype=np.float32)
+            drawn = standard_normal(rng, (*gt.shape[:2], 1))
             noise = demosaiced(deviation * drawn, rng)
         else:
-            noise = deviation * rng.standard_normal(gt.shape, dtype=np.float32)
+            noise = deviation * standard_normal(rng, (*gt.shape[:2], gt.shape[2]))
         return from_linear(light + noise, gt)

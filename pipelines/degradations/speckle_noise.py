@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.degradations.normal import standard_normal
 from pipelines.pixels import Pixels, like, to_float
 
 
@@ -27,5 +28,6 @@ class SpeckleNoise:
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt, clipped."""
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
-        gain = 1 + sigma * rng.standard_normal(gt.shape, dtype=np.float32)
+        height, width, channels = gt.shape
+        gain = 1 + sigma * standard_normal(rng, (height, width, channels))
         return like(np.clip(to_float(gt) * gain, 0, 1), gt)

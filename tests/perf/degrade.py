@@ -17,8 +17,24 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.degradations import GaussianNoise, Jpeg
-from pipelines.degradations.bicubic import Bicubic, imresize
+from pipelines.degradations import (
+    Bicubic,
+    Defocus,
+    DualPixelDefocus,
+    GaussianNoise,
+    Haze,
+    Jpeg,
+    LowLight,
+    MotionBlur,
+    PoissonGaussian,
+    PoissonNoise,
+    Rain,
+    Raindrops,
+    Snow,
+    SpeckleNoise,
+    second_order,
+)
+from pipelines.degradations.bicubic import imresize
 from pipelines.pixels import Degrade
 from tests.perf.measure import THREADS, in_recycled_memory, interleaved, machine
 
@@ -74,10 +90,57 @@ class Row(NamedTuple):
     """The simplest way to the same; None where ours is that already."""
 
 
+def speckle_in_float64(gt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multiply by noise of sigma 25 in numpy's default type."""
+    noisy = gt / 255 * (1 + rng.normal(0, 25 / 255, gt.shape))
+    return (noisy.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def in_linear_light(kernel: np.ndarray) -> Degrade:
+    """Return the convolution in linear light by one filter2D."""
+
+    def degrade(gt: np.ndarray, _: np.random.Generator) -> np.ndarray:
+        light = (gt / np.float32(255)) ** np.float32(2.2)
+        blurred = cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        return ((blurred ** np.float32(1 / 2.2)) * 255).round().astype(np.uint8)
+
+    return degrade
+
+
+def haze_by_formula(gt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Veil by a depth of noise, enlarged."""
+    depth = cv2.resize(rng.random((8, 8)), gt.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    seen = np.exp(-depth)[:, :, None]
+    return ((gt / 255 * seen + 0.9 * (1 - seen)).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def rain_by_kernel(gt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Smear sparse noise along a line of 21 pixels and add it."""
+    seeds = (rng.random(gt.shape[:2]) < 0.01).astype(np.float32)
+    streaks = cv2.filter2D(seeds, -1, np.eye(21, dtype=np.float32))
+    return ((gt / 255 + streaks[:, :, None]).clip(0, 1) * 255).round().astype(np.uint8)
+
+
 DEGRADATIONS = (
     Row("bicubic_x4", Bicubic(scale=4), lambda gt, _: bicubic_by_rows(gt, 4)),
     Row("gaussian_noise", GaussianNoise(sigma=(25, 25)), noise_in_float64),
+    Row("speckle_noise", SpeckleNoise(sigma=(25, 25)), speckle_in_float64),
+    Row("poisson_noise", PoissonNoise(strength=(1, 1)), None),
+    Row("camera_noise", PoissonGaussian(), None),
     Row("jpeg_q40", Jpeg(quality=(40, 40)), None),
+    Row(
+        "motion_21px",
+        MotionBlur(length=(21, 21), trajectory=0, sigma=(0, 0)),
+        in_linear_light(np.eye(21, dtype=np.float32) / 21),
+    ),
+    Row("defocus", Defocus(), in_linear_light(np.full((17, 17), 1 / 289, np.float32))),
+    Row("dual_pixel", DualPixelDefocus(), None),
+    Row("haze", Haze(), haze_by_formula),
+    Row("rain", Rain(veil=0), rain_by_kernel),
+    Row("raindrops", Raindrops(), None),
+    Row("snow", Snow(), None),
+    Row("low_light", LowLight(), None),
+    Row("second_order_x4", second_order(4), None),
 )
 
 
