@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Fixed, Positional, UseAppendAction, arg
 
 from laformer.config import ModelConfig, TrainConfig
-from pipelines.config import DataConfig, Folders, RestoreConfig
+from pipelines.config import DataConfig, Folders, Profile, RestoreConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class PrepareJob:
     """Regular expression found in the path of a gt, and what its lq has instead: _GT_ _NOISY_."""
     scale: int = 1
     """Side of gt over side of lq."""
+    profile: Profile = "keep"
+    """Colour profiles: levels as they are stored, or turned into sRGB, here and in training."""
     manifest: str | None = None
     """Where to write the manifest; $LAFORMER_STORE/manifest.parquet when not given."""
     holdout: float = 0.1

@@ -32,6 +32,7 @@ from jobs.tracking import Tracker, Version
 from laformer import metrics
 from pipelines import images, manifest, storage
 from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
+from pipelines.config import Profile
 from pipelines.errors import DataError
 from pipelines.restoration import actor_stream
 from pipelines.scenes import Form
@@ -79,6 +80,8 @@ class Subject:
     keys: tuple[tuple[str, ...], ...]
     """Of each image, one below each root."""
     digest: str
+    profile: Profile = "keep"
+    """What becomes of embedded colour profiles."""
 
 
 def run(job: EvaluateJob) -> list[Score]:
@@ -107,7 +110,7 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         found = task_of(version).gate
         if catalogue.digest() not in version.tags.get("manifest_sha256", "").split("+"):
             say(f"note: {version} was trained on another manifest; it may have seen these photos")
-        roots = (catalogue.root, *catalogue.lq_roots)
+        roots, profile = (catalogue.root, *catalogue.lq_roots), catalogue.profile
         images_of = rows.select(["key", "lq_keys", "etag", "lq_etags"]).to_pylist()
         keys = tuple((row["key"], *row["lq_keys"]) for row in images_of)
         etags = ["\0".join((row["etag"], *row["lq_etags"])) for row in images_of]
@@ -119,12 +122,12 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         entries = storage.list_entries(root, images.SUFFIXES)
         if not entries:
             raise JobError(f"no images in {root}; {name} expects them there")
-        roots, keys = (root,), tuple((entry.key,) for entry in entries)
+        profile, roots, keys = "keep", (root,), tuple((entry.key,) for entry in entries)
         etags = [str(entry.num_bytes) for entry in entries]
     else:
         raise JobError(f"unknown benchmark {name!r}; use {HELD_OUT} or {', '.join(BENCHMARKS)}")
     lines = "\n".join("\0".join((*key, etag)) for key, etag in zip(keys, etags, strict=True))
-    return Subject(found, roots, keys, hashlib.sha256(lines.encode()).hexdigest())
+    return Subject(found, roots, keys, hashlib.sha256(lines.encode()).hexdigest(), profile)
 
 
 def task_of(version: Version) -> Task:
@@ -193,7 +196,10 @@ class Measure:
             storage.get(storage.join(root, key))
             for root, key in zip(self.chosen.roots, keys, strict=True)
         )
-        gt, *views = (images.eight_bit(form(images.decode(file).pixels)) for file in files)
+        gt, *views = (
+            images.eight_bit(form(images.decode(file, self.chosen.profile).pixels))
+            for file in files
+        )
         if views:
             return gt, np.concatenate(views, axis=2)
         gt = benchmark.prepare(gt)

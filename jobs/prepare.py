@@ -35,6 +35,7 @@ def run(job: PrepareJob) -> Manifest:
         lq_roots=tuple(map(storage.absolute, job.lq)),
         match=job.match,
         scale=job.scale,
+        profile=job.profile,
     )
     uri = place.manifest_uri(job.manifest)
     with working(f"listing {', '.join((folders.root, *folders.lq_roots))}"):

@@ -17,7 +17,7 @@ from jobs.errors import JobError
 from pipelines import images, manifest, storage, tasks
 from pipelines.errors import ImageError
 from pipelines.preview import Picture, Sheet, contact_sheet
-from pipelines.sources import Fetched, Source, entries, pairs_of
+from pipelines.sources import Fetched, Source, entries
 from pipelines.tasks import Task
 
 TABLE = ".parquet"
@@ -66,8 +66,6 @@ def from_manifest(job: PreviewJob, task: Task) -> Iterator[Named]:
     """Yield the training photos or pairs of a manifest."""
     uri = storage.absolute(job.photos)
     catalogue = manifest.read(uri)
-    pairs = pairs_of(uri, catalogue, task)
-    source = Source(manifest_uri=uri, digest=catalogue.digest(), pairs=pairs)
-    rows = entries(source, job.side_px)
+    rows = entries(Source.of(uri, catalogue, task), job.side_px)
     for index, key in enumerate(rows.table["key"].to_pylist()):
         yield key, partial(rows.fetch, index)

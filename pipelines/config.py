@@ -2,6 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Profile: TypeAlias = Literal["keep", "srgb"]
+"""What becomes of an embedded colour profile: levels stay as stored, or are turned into sRGB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class Folders:
     """Regular expression and replacement that turn the name of a gt into the name of its lq."""
     scale: int = 1
     """Side of gt over side of lq."""
+    profile: Profile = "keep"
+    """What becomes of embedded colour profiles wherever these images are decoded."""
 
     def __post_init__(self) -> None:
         """Refuse what pairs nothing."""

@@ -6,13 +6,14 @@ its still picture. Brightness that is said without a profile (gAMA, cICP) is not
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import codec, headers, profiles, regions, segments, tiff
+from pipelines.config import Profile
 from pipelines.errors import ImageError
 from pipelines.headers import Header
 from pipelines.regions import Region
@@ -29,9 +30,6 @@ JPEG_QUALITY: Final = 95
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
 """Samples in their stored bit depth: 0 to 255 or 0 to 65535."""
-
-Profile: TypeAlias = Literal["keep", "srgb"]
-"""What becomes of an embedded colour profile: kept beside the pixels, or applied to them."""
 
 
 @dataclass(frozen=True)

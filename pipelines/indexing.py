@@ -108,7 +108,7 @@ def _folder(root: str, listed: pa.Table) -> str:
 
 
 def _manifest(folders: Folders, table: pa.Table) -> Manifest:
-    return Manifest(folders.root, table, folders.lq_roots, folders.scale)
+    return Manifest(folders.root, table, folders.lq_roots, folders.scale, folders.profile)
 
 
 def _unchanged(rows: pa.Table, earlier: pa.Table) -> tuple[pa.Table, Any]:
@@ -130,11 +130,7 @@ def _previous(folders: Folders, uri: str) -> Iterator[pa.Table]:
         # Written by another version: nothing of it can be kept, and it is written over.
         with suppress(OldManifestError):
             made = manifest.read(uri)
-            if (made.root, made.lq_roots, made.scale) == (
-                folders.root,
-                folders.lq_roots,
-                folders.scale,
-            ):
+            if _manifest(folders, made.table) == made:
                 yield made.table
 
 
@@ -244,7 +240,8 @@ class Inspect:
     def _look(self, root: str, key: str) -> tuple[dict[str, int] | None, dict[str, str]]:
         """Return height, width, channels and bits of an image, or what is bad about it."""
         try:
-            pixels = images.decode(storage.get(storage.join(root, key))).pixels
+            data = storage.get(storage.join(root, key))
+            pixels = images.decode(data, self.folders.profile).pixels
         except ImageError as error:
             return None, {"kind": error.kind, "reason": str(error)}
         except OutageError:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.config import Profile
 from pipelines.errors import ManifestError, OldManifestError
 
 SCHEMA = pa.schema(
@@ -39,6 +40,8 @@ SCHEMA = pa.schema(
         ("shard_bytes", pa.int64()),  # how many there
     ]
 )
+NOT_SAMPLES = ("kind", "reason", "shard", "offset", "shard_bytes")
+"""Columns that change no sample: shards hold the same pixels."""
 CHUNK_ROWS = 65536
 """Rows whose values exist as Python's or as copies at a time."""
 
@@ -55,6 +58,8 @@ class Manifest:
     """uri of the lq images of each view; none where lq is computed."""
     scale: int = 1
     """Side of gt over side of lq."""
+    profile: Profile = "keep"
+    """What becomes of embedded colour profiles wherever these images are decoded."""
 
     @property
     def captured(self) -> bool:
@@ -75,10 +80,11 @@ class Manifest:
         return self.table.filter(pc.not_equal(self.table["status"], "ok"))
 
     def digest(self) -> str:
-        """Return a sha256 that changes with anything but the wording of reasons and the roots."""
-        digest = hashlib.sha256(f"{len(self.lq_roots)} {self.scale}\n".encode())
+        """Return a sha256 that changes with anything that could change a sample."""
+        facts = f"{len(self.lq_roots)} {self.scale} {self.profile}\n"
+        digest = hashlib.sha256(facts.encode())
         for name in SCHEMA.names:
-            if name not in ("kind", "reason"):
+            if name not in NOT_SAMPLES:
                 for start in range(0, self.table.num_rows, CHUNK_ROWS):
                     rows = self.table[name].slice(start, CHUNK_ROWS).combine_chunks()
                     _feed(digest.update, rows)
@@ -119,7 +125,7 @@ def _blank(kind: Any, num_rows: int) -> Any:
 
 def write(manifest: Manifest, uri: str) -> None:
     """Store a manifest, whole or not at all."""
-    facts = {"root": manifest.root, "scale": str(manifest.scale)}
+    facts = {"root": manifest.root, "scale": str(manifest.scale), "profile": manifest.profile}
     facts["lq_roots"] = json.dumps(manifest.lq_roots)
     buffer = io.BytesIO()
     pq.write_table(manifest.table.replace_schema_metadata(facts), buffer)
@@ -143,7 +149,7 @@ def read(uri: str) -> Manifest:
             f"{uri} is Parquet but not a manifest; name another file, or remove it and run "
             "laformer prepare"
         )
-    if not table.schema.equals(SCHEMA):
+    if not table.schema.equals(SCHEMA) or b"profile" not in facts:
         raise OldManifestError(
             f"{uri} has the columns of another version; run laformer prepare again"
         )
@@ -152,6 +158,7 @@ def read(uri: str) -> Manifest:
         table=table.replace_schema_metadata(),
         lq_roots=tuple(json.loads(facts[b"lq_roots"])),
         scale=int(facts[b"scale"]),
+        profile="srgb" if facts[b"profile"] == b"srgb" else "keep",
     )
 
 

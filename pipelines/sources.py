@@ -6,6 +6,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from pipelines import images, manifest, storage
+from pipelines.config import Profile
 from pipelines.errors import ImageError, ManifestError, StorageError
 from pipelines.manifest import Manifest
 from pipelines.pairs import Captured, Pairs
@@ -23,6 +24,18 @@ class Source:
     """sha256 of the manifest the plan was made for."""
     pairs: Pairs
     """Where lq comes from."""
+    profile: Profile
+    """What becomes of embedded colour profiles."""
+
+    @classmethod
+    def of(cls, uri: str, catalogue: Manifest, task: Task) -> "Source":
+        """Return the source of a manifest. Raises ManifestError for pairs of another task."""
+        return cls(
+            manifest_uri=uri,
+            digest=catalogue.digest(),
+            pairs=pairs_of(uri, catalogue, task),
+            profile=catalogue.profile,
+        )
 
 
 def pairs_of(uri: str, catalogue: Manifest, task: Task) -> Pairs:
@@ -45,10 +58,12 @@ class Fetched:
     pairs: Pairs
     files: tuple[bytes, ...]
     """Image files: gt, then the captured views."""
+    profile: Profile = "keep"
+    """What becomes of embedded colour profiles."""
 
     def scene(self, least_px: int) -> Scene:
         """Decode. Raises ImageError for what is not what `laformer prepare` saw."""
-        gt, *views = (Decoded(images.decode(file).pixels) for file in self.files)
+        gt, *views = (Decoded(images.decode(file, self.profile).pixels) for file in self.files)
         if min(gt.shape[:2]) < least_px:
             raise ImageError("smaller than it was when laformer prepare saw it")
         for view in views:
@@ -74,7 +89,8 @@ class Entries:
         row = self.table.slice(image, 1).to_pylist()[0]
         keys = [row["key"], *row["lq_keys"]]
         sizes = [row["num_bytes"], *row["lq_num_bytes"]]
-        return Fetched(self.source.pairs, tuple(map(_read, self.roots, keys, sizes)))
+        files = tuple(map(_read, self.roots, keys, sizes))
+        return Fetched(self.source.pairs, files, self.source.profile)
 
 
 def _read(root: str, key: str, num_bytes: int) -> bytes:

@@ -23,7 +23,7 @@ from pipelines.pairs import Captured, Pairs
 from pipelines.pixels import Degraded, Pixels
 from pipelines.plan import Plan, Span, spans
 from pipelines.scenes import Crop, Form, Scene
-from pipelines.sources import Fetched, Source, entries, pairs_of
+from pipelines.sources import Fetched, Source, entries
 from pipelines.tasks import Task
 
 BLOCK_BYTES = 16 * 2**20
@@ -74,10 +74,7 @@ class TrainingStream:
         bits = max(max(table["bits"].to_pylist()) for table in tables)
         form = Form(bits=bits, channels=task.channels)
         sources = tuple(
-            Source(
-                manifest_uri=uri, digest=catalogue.digest(), pairs=pairs_of(uri, catalogue, task)
-            )
-            for uri, catalogue in zip(uris, catalogues, strict=True)
+            Source.of(uri, catalogue, task) for uri, catalogue in zip(uris, catalogues, strict=True)
         )
         return cls(
             sources=sources,

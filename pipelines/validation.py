@@ -7,7 +7,7 @@ import numpy as np
 import ray.data
 
 from pipelines import manifest, storage
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, Profile
 from pipelines.context import streaming
 from pipelines.errors import ManifestError
 from pipelines.pairs import Pairs
@@ -25,7 +25,8 @@ def validation_stream(uris: tuple[str, ...], *, task: Task, config: DataConfig) 
     for source, uri in enumerate(uris):
         catalogue = manifest.read(uri)
         rows = catalogue.usable("held_out", min_px=task.pairs.scale)
-        readers.append(HeldOut(catalogue.root, catalogue.lq_roots, pairs_of(uri, catalogue, task)))
+        pairs, roots = pairs_of(uri, catalogue, task), (catalogue.root, *catalogue.lq_roots)
+        readers.append(HeldOut(roots, pairs, catalogue.profile))
         items += [
             {"source": source, "row": row} | each for row, each in enumerate(rows.to_pylist())
         ]
@@ -45,9 +46,10 @@ def validation_stream(uris: tuple[str, ...], *, task: Task, config: DataConfig) 
 class HeldOut:
     """Where the held-out images of a source are."""
 
-    root: str
-    lq_roots: tuple[str, ...]
+    roots: tuple[str, ...]
+    """Of gt, then of the captured views."""
     pairs: Pairs
+    profile: Profile
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ class ValidationReader:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return at most side x side pixels from the centre, lq seeded by the row alone."""
         source = self.sources[item["source"]]
-        roots, keys = (source.root, *source.lq_roots), (item["key"], *item["lq_keys"])
+        keys = (item["key"], *item["lq_keys"])
         files = (
-            storage.get(storage.join(root, key)) for root, key in zip(roots, keys, strict=True)
+            storage.get(storage.join(root, key))
+            for root, key in zip(source.roots, keys, strict=True)
         )
-        scene = Fetched(source.pairs, tuple(files)).scene(source.pairs.scale)
+        scene = Fetched(source.pairs, tuple(files), source.profile).scene(source.pairs.scale)
         crop = Crop.centre(scene.gt.shape, self.side_px, source.pairs.scale)
         form = Form(bits=item["bits"], channels=self.channels)
         rng = np.random.default_rng([SEED, item["row"]])

@@ -1,5 +1,6 @@
 """The stream: the same bytes for any number of blocks and workers, and no row lost."""
 
+import dataclasses
 import hashlib
 import itertools
 
@@ -21,6 +22,7 @@ from pipelines.plan import Span
 from pipelines.tasks import TASKS, Task
 from pipelines.training import CropReader, TrainingStream
 from pipelines.validation import validation_stream
+from tests.pipelines.test_profiles import ADOBE, GAMMA, rgb_profile
 
 GATE = TASKS["denoise-gaussian"].gate
 NOISE = Task(title="noise", pairs=Synthesised(GaussianNoise(sigma=(0, 50))), gate=GATE)
@@ -202,6 +204,23 @@ def test_a_mixture_visits_its_sources_by_weight_in_one_type(tmp_path):
     exact = block["lq"][sources == 1].astype(np.float32) * 255
     assert np.abs(exact - block["gt"][sources == 1]).max() < 0.1
     assert mixed.fingerprint() != stream((clean, taken), source_weights=(1, 1)).fingerprint()
+
+
+def test_colour_profiles_are_kept_or_applied_as_the_manifest_says(tmp_path):
+    uri = write_photos(tmp_path, {"a.png": photo(0)})
+    wide = images.Photo(pixels=photo(0), profile=rgb_profile(ADOBE, GAMMA))
+    data = images.encode(wide, ".png")
+    (tmp_path / "a.png").write_bytes(data)
+    catalogue = manifest.read(uri)
+    rows = [row | {"num_bytes": len(data)} for row in catalogue.table.to_pylist()]
+    catalogue = dataclasses.replace(catalogue, table=pa.Table.from_pylist(rows, schema=SCHEMA))
+    crops, digests = [], set()
+    for profile in ("keep", "srgb"):
+        manifest.write(dataclasses.replace(catalogue, profile=profile), uri)
+        crops.append(CropReader(stream(uri)).read(Span(0, 2, 0, 4))["gt"])
+        digests.add(manifest.read(uri).digest())
+    assert np.abs(crops[0].astype(int) - crops[1]).max() > 5
+    assert len(digests) == 2
 
 
 def test_a_photo_that_broke_is_replaced_and_counted(uri, tmp_path):
