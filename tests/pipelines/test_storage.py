@@ -268,6 +268,63 @@ def test_short_read_is_not_returned(tmp_path, monkeypatch):
         storage.get(f"{tmp_path}/x.png")
 
 
+def test_get_range_local(tmp_path):
+    uri = f"{tmp_path}/x.bin"
+    storage.put(uri, b"0123456789")
+    for offset, num_bytes in [(0, 10), (0, 0), (3, 4), (9, 1), (10, 0)]:
+        expected = b"0123456789"[offset : offset + num_bytes]
+        assert storage.get_range(uri, offset, num_bytes) == expected
+    with pytest.raises(StorageError, match=r"none\.bin: does not exist; check the name"):
+        storage.get_range(f"{tmp_path}/none.bin", 0, 1)
+    for offset, num_bytes in [(-1, 2), (0, -1)]:
+        with pytest.raises(ValueError, match="are no range"):
+            storage.get_range(uri, offset, num_bytes)
+
+
+def count_short_reads(monkeypatch):
+    """Return the list of the short reads of ranges."""
+    read, calls = storage._read_range, []
+
+    def counted(*arguments):
+        try:
+            return read(*arguments)
+        except storage._ShortReadError:
+            calls.append(arguments)
+            raise
+
+    monkeypatch.setattr(storage, "_read_range", counted)
+    return calls
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_short_range_is_tried_again_and_not_returned(tmp_path, monkeypatch):
+    uri = f"{tmp_path}/x.bin"
+    storage.put(uri, b"0123456789")
+    calls = count_short_reads(monkeypatch)
+    for offset, message in [(8, "2 of 3 bytes from 8"), (20, "0 of 3 bytes from 20")]:
+        del calls[:]
+        with pytest.raises(StorageError, match=f"not as many as announced.*{message}"):
+            storage.get_range(uri, offset, 3)
+        assert len(calls) == storage.MAX_ATTEMPTS
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("no_pause")
+def test_get_range_on_s3(bucket, monkeypatch):
+    uri = f"s3://{bucket}/x.bin"
+    storage.put(uri, b"0123456789")
+    assert storage.get_range(uri, 3, 4) == b"3456"
+    assert storage.get_range(uri, 0, 0) == b""
+    with pytest.raises(StorageError, match=r"none\.bin: does not exist; check the name"):
+        storage.get_range(f"s3://{bucket}/none.bin", 0, 1)
+    calls = count_short_reads(monkeypatch)
+    for offset in (8, 10, 20):
+        del calls[:]
+        with pytest.raises(StorageError, match="not as many as announced"):
+            storage.get_range(uri, offset, 3)
+        assert len(calls) == storage.MAX_ATTEMPTS
+
+
 def test_import_is_cheap():
     heavy = "{'numpy', 'pyarrow', 's3fs', 'botocore', 'ray', 'torch'}"
     code = f"import sys, pipelines.storage; print(sorted({heavy} & set(sys.modules)))"
@@ -410,6 +467,7 @@ def test_missing_bucket_and_key_are_told_apart(endpoint, bucket):
 def attempts_at(uri):
     return (
         lambda: storage.get(uri),
+        lambda: storage.get_range(uri, 0, 1),
         lambda: storage.put(uri, b"1"),
         lambda: storage.exists(uri),
         lambda: storage.delete(uri),
