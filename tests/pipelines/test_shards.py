@@ -1,0 +1,203 @@
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from pipelines import images, shards, storage
+from pipelines.errors import ImageError
+from pipelines.images import Photo
+
+DTYPES = (np.uint8, np.uint16)
+
+
+def noise(height=40, width=60, channels=3, dtype=np.uint8, seed=0):
+    top = np.iinfo(dtype).max + 1
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, top, (height, width, channels), dtype=dtype)
+
+
+def smooth(height, width, channels=3):
+    y, x = np.mgrid[:height, :width]
+    planes = [(x + y) // 4, (2 * x + y) // 8, (x + 3 * y) // 16]
+    return np.stack(planes[:channels], axis=2).astype(np.uint8)
+
+
+def message(key, pixels):
+    data, [(offset, num_bytes)] = shards.bind([shards.pack(key, pixels)])
+    return data[offset : offset + num_bytes]
+
+
+@st.composite
+def pictures(draw):
+    shape = draw(st.tuples(st.integers(1, 23), st.integers(1, 23), st.sampled_from((1, 3))))
+    return draw(npst.arrays(draw(st.sampled_from(DTYPES)), shape))
+
+
+@settings(deadline=None)  # the first example also loads the codec
+@given(pixels=pictures(), sides=st.tuples(st.integers(1, 9), st.integers(1, 9)), data=st.data())
+def test_crops_are_those_of_the_image(pixels, sides, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "TILE_PX", sides)
+        before = pixels.copy()
+        tiles = shards.unpack("a.png", message("a.png", pixels))
+    np.testing.assert_array_equal(pixels, before)
+    assert (tiles.shape, tiles.dtype) == (pixels.shape, pixels.dtype)
+    for _ in range(3):
+        top = data.draw(st.integers(0, pixels.shape[0] - 1))
+        left = data.draw(st.integers(0, pixels.shape[1] - 1))
+        height = data.draw(st.integers(1, pixels.shape[0] - top))
+        width = data.draw(st.integers(1, pixels.shape[1] - left))
+        crop = tiles.crop(top, left, height, width)
+        assert crop.dtype == pixels.dtype
+        np.testing.assert_array_equal(crop, pixels[top : top + height, left : left + width])
+        crop[:] = 7
+    np.testing.assert_array_equal(tiles.whole(), pixels)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (193, 385), (192, 192)])
+def test_whole_images(dtype, channels, size):
+    pixels = noise(*size, channels, dtype)
+    np.testing.assert_array_equal(shards.unpack("x", message("x", pixels)).whole(), pixels)
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, 59, 2, 2), (39, 0, 2, 1), (0, 0, 0, 1)])
+def test_crop_outside_is_refused(box):
+    tiles = shards.unpack("x", message("x", noise()))
+    with pytest.raises(ValueError, match="are not in an image of 40 x 60; cut inside it"):
+        tiles.crop(*box)
+
+
+def test_only_touched_tiles_are_decoded_and_each_once(monkeypatch):
+    monkeypatch.setattr(shards, "TILE_PX", (16, 16))
+    pixels, decoded = noise(64, 64), []
+    tiles = shards.unpack("x", message("x", pixels))
+    decode = shards.tiles.decode
+    monkeypatch.setattr(
+        shards.tiles, "decode", lambda some, *rest: (decoded.extend(some), decode(some, *rest))
+    )
+    for box, num_decoded in [((0, 0, 16, 16), 1), ((8, 8, 8, 16), 2), ((1, 1, 30, 30), 4)]:
+        tiles.crop(*box)
+        assert len(decoded) == num_decoded
+
+
+def test_the_file_is_plain_arrow():
+    batches = [shards.pack(key, noise(200, 300, seed=seed)) for seed, key in enumerate("ab")]
+    data, spans = shards.bind(batches)
+    reader = pa.ipc.open_file(pa.BufferReader(data))
+    assert reader.schema.equals(shards.SCHEMA)
+    assert reader.schema.field("pixels").type == pa.binary()
+    assert [reader.get_batch(index) for index in range(2)] == batches
+    for seed, (key, (offset, num_bytes)) in enumerate(zip("ab", spans, strict=True)):
+        tiles = shards.unpack(key, data[offset : offset + num_bytes])
+        np.testing.assert_array_equal(tiles.whole(), noise(200, 300, seed=seed))
+
+
+def test_pack_refuses_what_is_no_image():
+    with pytest.raises(ImageError, match="float32; scale and round"):
+        shards.pack("x", noise().astype(np.float32))
+    with pytest.raises(ImageError, match=r"give \(H, W, 3\) or \(H, W, 1\)"):
+        shards.pack("x", noise(channels=4))
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_no_flipped_byte_makes_a_wrong_pixel(monkeypatch, flip):
+    monkeypatch.setattr(shards, "TILE_PX", (4, 4))
+    pixels = smooth(7, 6)
+    good = message("dir/a.png", pixels)
+    num_found = 0
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= flip
+        try:
+            whole = shards.unpack("dir/a.png", bytes(bad)).whole()
+        except ImageError as found:
+            num_found += str(found).startswith("dir/a.png: damaged in its shard: ")
+        else:
+            num_found += np.array_equal(whole, pixels)
+    assert num_found == len(good)
+
+
+def test_truncation_and_other_bytes_are_found():
+    good = message("a.png", smooth(7, 6))
+    for num_bytes in range(len(good)):
+        with pytest.raises(ImageError, match=r"a\.png: damaged in its shard"):
+            shards.unpack("a.png", good[:num_bytes]).whole()
+    with pytest.raises(ImageError, match=r"b\.png: damaged in its shard: it holds 'a\.png' in"):
+        shards.unpack("b.png", good)
+
+
+def saved(pixels, suffix=".png", alpha=None):
+    return images.encode(Photo(pixels, alpha), suffix)
+
+
+def test_write_shards(tmp_path):
+    pixels = {f"{n}.png": noise(50, 40, seed=n) for n in range(5)}
+    items = [(key, saved(image)) for key, image in pixels.items()]
+    items.insert(2, ("bad.png", items[0][1][:100]))
+    places = shards.write_shards(items, f"{tmp_path}/shards", max_bytes=15_000)
+    assert [place.key for place in places] == [key for key, _ in items]
+    for place in places:
+        if place.key == "bad.png":
+            assert "truncated" in place.reason
+            assert (place.shard, place.offset, place.num_bytes) == ("", 0, 0)
+            continue
+        uri = storage.join(str(tmp_path), "shards", place.shard)
+        tiles = shards.unpack(place.key, storage.get_range(uri, place.offset, place.num_bytes))
+        np.testing.assert_array_equal(tiles.whole(), pixels[place.key])
+    files = sorted((tmp_path / "shards").iterdir())
+    assert len(files) == 3
+    assert {file.stem for file in files} == {
+        hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+    before = [(file.name, file.read_bytes()) for file in files]
+    assert shards.write_shards(items, f"{tmp_path}/shards", max_bytes=15_000) == places
+    assert before == [(f.name, f.read_bytes()) for f in sorted((tmp_path / "shards").iterdir())]
+
+
+def test_write_shards_of_nothing(tmp_path):
+    assert shards.write_shards([], str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_image_has_a_shard_of_its_own(tmp_path):
+    items = [(f"{n}.png", saved(noise(seed=n))) for n in range(3)]
+    places = shards.write_shards(items, str(tmp_path), max_bytes=1)
+    assert len({place.shard for place in places}) == 3
+
+
+def test_depth_and_channels_are_kept_and_alpha_is_not(tmp_path):
+    alpha = noise(20, 30, 1)[:, :, 0]
+    items = [
+        ("alpha.png", saved(noise(20, 30), alpha=alpha)),
+        ("grey.png", saved(noise(20, 30, 1))),
+        ("deep.png", saved(noise(20, 30, 3, np.uint16))),
+    ]
+    for (key, data), place in zip(items, shards.write_shards(items, str(tmp_path)), strict=True):
+        stored = storage.get_range(f"{tmp_path}/{place.shard}", place.offset, place.num_bytes)
+        whole = shards.unpack(key, stored).whole()
+        np.testing.assert_array_equal(whole, images.decode(data).pixels)
+        assert whole.dtype == images.decode(data).pixels.dtype
+
+
+def test_photos_take_the_space_of_a_png(shared_data):
+    for path in sorted((shared_data / "kodak24").glob("*.png"))[::4]:
+        data = path.read_bytes()
+        pixels = images.decode(data).pixels
+        tiles = message(path.name, pixels)
+        assert len(tiles) < 1.1 * len(data)
+        np.testing.assert_array_equal(shards.unpack(path.name, tiles).whole(), pixels)
+
+
+@pytest.mark.s3
+def test_one_ranged_read_from_s3(s3):
+    items = [(f"{n}.png", saved(noise(seed=n))) for n in range(3)]
+    places = shards.write_shards(items, f"{s3}/shards")
+    uri = storage.join(f"{s3}/shards", places[1].shard)
+    tiles = shards.unpack("1.png", storage.get_range(uri, places[1].offset, places[1].num_bytes))
+    np.testing.assert_array_equal(tiles.crop(3, 5, 20, 30), noise(seed=1)[3:23, 5:35])
