@@ -1,10 +1,9 @@
 """Tiles <-> bytes: a lossless code that numpy undoes row by row, and zstd faster than inflate.
 
 A tile is taken apart into planes (green, red - green, blue - green, modulo 2**bits); of each row
-but the first, the row above is subtracted, so that adding rows to rows undoes it; and each plane of
-bytes is a zstd frame of its own, fitted to its own statistics. Differences of 16 bits are two
-planes of bytes, low and high, little-endian, with 128 added so that a small negative one has the
-same high byte as a small positive one.
+but the first, the row above is subtracted, so that adding rows to rows undoes it; the planes, one
+after the other, are one zstd frame. Differences of 16 bits are two planes of bytes, low and high,
+with 128 added so that a small negative one has the same high byte as a small positive one.
 """
 
 import itertools
@@ -36,10 +35,8 @@ def encode(pixels: Samples) -> bytes:
     planes[1:] -= planes[:-1].copy()
     if planes.dtype == np.uint16:
         planes += np.uint16(_MIDDLE)
-    codec = pa.Codec("zstd", LEVEL)
-    columns = _bytes_of(planes).transpose(1, 3, 0, 2)
-    frames = np.ascontiguousarray(columns).reshape(-1, pixels.shape[0] * pixels.shape[1])
-    return b"".join(codec.compress(frame, asbytes=True) for frame in frames)
+    frame = np.ascontiguousarray(_bytes_of(planes).transpose(1, 3, 0, 2))
+    return bytes(pa.Codec("zstd", LEVEL).compress(frame, asbytes=True))
 
 
 def decode(tiles: list[Any], widths: list[int], out: Planes) -> None:
@@ -52,8 +49,10 @@ def decode(tiles: list[Any], widths: list[int], out: Planes) -> None:
     edges = itertools.pairwise(itertools.accumulate(widths, initial=0))
     for tile, (left, right) in zip(tiles, edges, strict=True):
         shape = (channels, out.itemsize, height, right - left)
-        frames = np.frombuffer(codec.decompress(tile, math.prod(shape)), np.uint8)
-        columns[:, :, left:right] = frames.reshape(shape).transpose(2, 0, 3, 1)
+        frame = np.frombuffer(codec.decompress(tile, math.prod(shape)), np.uint8)
+        # Byte by byte, for numpy would take two bytes for its inner loop.
+        for byte, planes in enumerate(frame.reshape(shape).transpose(1, 2, 0, 3)):
+            columns[:, :, left:right, byte] = planes
     if out.dtype == np.uint16:
         out -= np.uint16(_MIDDLE)
     for above, row in itertools.pairwise(out):
