@@ -128,9 +128,8 @@ def main():
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     pieces, rounds = photos(arguments.photos), 3 if arguments.quick else 9
-    print(
-        f"{'':22} {'MB':>7} {'of PNG':>6} {'PNG ms':>8} {'whole':>8} {'visit':>8} faster: whole, visit"
-    )
+    heads = "".join(f"{head:>9}" for head in ("PNG ms", "whole", "visit"))
+    print(f"{'':22} {'MB':>7} {'of PNG':>6}{heads}  faster: whole, visit")
     found = measure(pieces, rounds)
     if not arguments.quick:
         measure_variants(pieces, rounds)
