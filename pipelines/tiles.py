@@ -1,14 +1,23 @@
-"""Tiles <-> bytes: a lossless code that numpy undoes row by row, and zstd faster than inflate.
+"""Tiles <-> bytes: a lossless code that numpy undoes row by row, without inflate.
 
-A tile is taken apart into planes (green, red - green, blue - green, modulo 2**bits); of each row
-but the first, the row above is subtracted, so that adding rows to rows undoes it; the planes, one
-after the other, are one zstd frame. Differences of 16 bits are two planes of bytes, low and high,
-with 128 added so that a small negative one has the same high byte as a small positive one.
+A tile is taken apart into green, or grey, and colour, which is red - green and blue - green in each
+row in turn, modulo 2**bits. Both are stored in one of these forms:
+
+- `raw`: as they are.
+- `zstd`: of each row but the first the row above is subtracted, so that adding rows to rows undoes
+  it; that is one frame. Differences of 16 bits are two planes of bytes, low and high, with 128
+  added so that a small negative one has the same high byte as a small positive one.
+- `nibbles`, of colour of 8 bits: 8 is added to the same differences, and the low four bits of the
+  two of a pixel are one byte, red's below. What is then outside 0 to 15 follows: first the distance
+  of each from the one before, then each, a byte for both.
+
+`zstd` is the smallest form and the others the fast ones. Who packs an image says how many bytes it
+may take, and `choose` makes as much of it fast as these allow.
 """
 
 import itertools
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,54 +29,133 @@ from pipelines.images import Samples
 LEVEL: Final = 1
 """Of zstd. Higher levels search for repeats, which photos lack, and take longer to undo."""
 
+RAW: Final = "raw"
+ZSTD: Final = "zstd"
+NIBBLES: Final = "nibbles"
+
 Planes = npt.NDArray[Any]
-"""(h, C, w) uint8 or uint16: green, red - green, blue - green, or grey."""
+"""(h, P, w) uint8 or uint16: P = 1, grey or green, or P = 2, red - green and blue - green."""
 
 _MIDDLE: Final = 128
+_MIDDLE_NIBBLE: Final = 8
+_LONGEST: Final = 255
 
 
-def encode(pixels: Samples) -> bytes:
-    """Return the bytes of a tile (h, w, C), C = 1 or 3."""
-    planes = pixels.transpose(0, 2, 1).copy()
+class Coded(NamedTuple):
+    """The planes of a tile as they are stored."""
+
+    form: str
+    """How: `RAW`, `ZSTD` or `NIBBLES`."""
+    data: Any
+    """Bytes or a buffer."""
+
+
+class Choice(NamedTuple):
+    """Two forms of the same planes."""
+
+    small: Coded
+    """`ZSTD`."""
+    fast: Coded
+    """`RAW` or `NIBBLES`."""
+
+    @property
+    def growth(self) -> int:
+        """Bytes that the fast one takes more."""
+        return len(self.fast.data) - len(self.small.data)
+
+
+def encode(pixels: Samples) -> list[Choice]:
+    """Return the forms of grey, or of green and of colour, of a tile (h, w, C), C = 1 or 3."""
+    base = np.ascontiguousarray(pixels[:, :, pixels.shape[2] // 2])
+    choices = [Choice(_as_zstd(_differences(base[:, None])), Coded(RAW, base.tobytes()))]
     if pixels.shape[2] == 3:
-        red, green, blue = (planes[:, channel] for channel in range(3))
-        planes = np.stack((green, red - green, blue - green), axis=1)
-    planes[1:] -= planes[:-1].copy()
-    if planes.dtype == np.uint16:
-        planes += np.uint16(_MIDDLE)
-    frame = np.ascontiguousarray(_bytes_of(planes).transpose(1, 3, 0, 2))
-    return bytes(pa.Codec("zstd", LEVEL).compress(frame, asbytes=True))
+        colour = np.stack([pixels[:, :, channel] - base for channel in (0, 2)], axis=1)
+        differences = _differences(colour)
+        fast = Coded(RAW, colour.tobytes())
+        if colour.dtype == np.uint8:
+            fast = min(fast, _as_nibbles(differences), key=lambda coded: len(coded.data))
+        choices.append(Choice(_as_zstd(differences), fast))
+    return choices
 
 
-def decode(tiles: list[Any], widths: list[int], out: Planes) -> None:
-    """Write tiles of equal height side by side into `out`, as wide as `widths` together.
+def choose(choices: list[Choice], max_bytes: float) -> list[Coded]:
+    """Return one form of each: fast ones while all together fit, those that grow least first."""
+    chosen = [choice.small for choice in choices]
+    left = max_bytes - sum(len(coded.data) for coded in chosen)
+    for index in sorted(range(len(choices)), key=lambda index: choices[index].growth):
+        growth = choices[index].growth
+        if growth <= max(left, 0):
+            chosen[index] = choices[index].fast
+            left -= growth
+    return chosen
 
-    What numpy does costs much the same for one tile as for several. The bytes are trusted.
-    """
-    height, channels, _ = out.shape
-    codec, columns = pa.Codec("zstd"), _bytes_of(out)
-    edges = itertools.pairwise(itertools.accumulate(widths, initial=0))
-    for tile, (left, right) in zip(tiles, edges, strict=True):
-        shape = (channels, out.itemsize, height, right - left)
-        frame = np.frombuffer(codec.decompress(tile, math.prod(shape)), np.uint8)
-        # Byte by byte, for numpy would take two bytes for its inner loop.
-        for byte, planes in enumerate(frame.reshape(shape).transpose(1, 2, 0, 3)):
-            columns[:, :, left:right, byte] = planes
-    if out.dtype == np.uint16:
-        out -= np.uint16(_MIDDLE)
-    for above, row in itertools.pairwise(out):
+
+def decode(coded: Coded, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Planes:
+    """Return the planes (h, P, w), perhaps not to be written to. The bytes are trusted."""
+    if coded.form == RAW:
+        # Arrow does not align cells; `require` copies where numpy and OpenCV need that.
+        return np.require(np.frombuffer(coded.data, dtype).reshape(shape), requirements="A")
+    planes = (_from_nibbles if coded.form == NIBBLES else _from_zstd)(coded.data, shape, dtype)
+    # Rows of one dimension, for numpy takes twice as long for two.
+    for above, row in itertools.pairwise(planes.reshape(len(planes), -1)):
         np.add(above, row, row)
+    return planes
 
 
-def interleave(planes: Planes, out: Samples) -> None:
-    """Write the pixels (h, w, C) of planes (C, h, w), which are used up, into `out`."""
-    if len(planes) == 1:
-        out[:, :, 0] = planes[0]
-        return
-    planes[1:] += planes[0]
-    cv2.merge((planes[1], planes[0], planes[2]), dst=out)
+def interleave(parts: list[Planes], out: Samples) -> None:
+    """Write the pixels (h, w, C) of grey, or of green and colour, into `out`."""
+    base = parts[0][:, 0]
+    if len(parts) == 1:
+        out[:, :, 0] = base
+    else:
+        red, blue = parts[1].swapaxes(0, 1)
+        cv2.merge((red + base, base, blue + base), dst=out)
 
 
-def _bytes_of(planes: Planes) -> npt.NDArray[np.uint8]:
-    """Return a view (h, C, w, bytes of a sample) of contiguous planes."""
-    return planes.view(np.uint8).reshape(*planes.shape, planes.itemsize)
+def _differences(planes: Planes) -> Planes:
+    found = planes.copy()
+    found[1:] -= planes[:-1]
+    return found
+
+
+def _as_zstd(planes: Planes) -> Coded:
+    if planes.dtype == np.uint16:
+        centred = planes + np.uint16(_MIDDLE)
+        planes = np.stack((centred.astype(np.uint8), (centred >> 8).astype(np.uint8)))
+    return Coded(ZSTD, pa.Codec("zstd", LEVEL).compress(planes.tobytes(), asbytes=True))
+
+
+def _from_zstd(data: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Planes:
+    num_bytes = math.prod(shape) * dtype.itemsize
+    frame = np.frombuffer(pa.Codec("zstd").decompress(data, num_bytes), np.uint8)
+    if dtype == np.uint8:
+        return frame.reshape(shape)
+    low, high = frame.reshape(2, shape[0], -1)
+    planes: Planes = cv2.merge((low, high)).view(np.uint16).reshape(shape)
+    planes -= np.uint16(_MIDDLE)
+    return planes
+
+
+def _as_nibbles(planes: Planes) -> Coded:
+    centred = planes + np.uint8(_MIDDLE_NIBBLE)
+    packed = (centred[:, 0] & 15) | (centred[:, 1] << 4)
+    wide = centred.ravel() > 15
+    # Some that are not outside, too, so that a distance fits into a byte.
+    wide[::_LONGEST] = True
+    (places,) = np.nonzero(wide)
+    distances = np.diff(places, prepend=0).astype(np.uint8)
+    parts = packed, distances, centred.ravel()[places]
+    return Coded(NIBBLES, b"".join(part.tobytes() for part in parts))
+
+
+def _from_nibbles(data: Any, shape: tuple[int, int, int], _: np.dtype[Any]) -> Planes:
+    height, width = shape[0], shape[2]
+    packed, rest = np.split(np.frombuffer(data, np.uint8), [height * width])
+    pairs = packed.reshape(height, width)
+    planes = np.empty(shape, np.uint8)
+    np.bitwise_and(pairs, 15, planes[:, 0])
+    np.right_shift(pairs, 4, planes[:, 1])
+    distances, wide = rest.reshape(2, -1)
+    planes.reshape(-1)[np.cumsum(distances, dtype=np.intp)] = wide
+    planes -= _MIDDLE_NIBBLE
+    return planes

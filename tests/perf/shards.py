@@ -23,16 +23,19 @@ from tests.perf.measure import in_recycled_memory, interleaved
 SIZES = {"2k": (1356, 2040), "4k": (2160, 3840)}
 CROPS = 16
 CROP_PX = 128
+AS_BUILT = (shards.TILE_PX, shards.MAX_OF_PNG, tiles.LEVEL)
 VARIANTS = {
-    "tiles of 64": ((64, 64), 1),
-    "tiles of 128": ((128, 128), 1),
-    "tiles of 192": ((192, 192), 1),
-    "tiles of 256": ((256, 256), 1),
-    "strips of 64 rows": ((64, 1 << 16), 1),
-    "strips of 128 rows": ((128, 1 << 16), 1),
-    "strips of 512 rows": ((512, 1 << 16), 1),
-    "zstd level 3": (shards.TILE_PX, 3),
-    "zstd level 6": (shards.TILE_PX, 6),
+    "as built": AS_BUILT,
+    **{
+        f"tiles of {height} x {width}": ((height, width), *AS_BUILT[1:])
+        for height, width in ((192, 192), (128, 1024), (256, 2048))
+    },
+    **{
+        f"strips of {height} rows": ((height, 4096), *AS_BUILT[1:])
+        for height in (64, 128, 256, 512)
+    },
+    **{f"up to {most} of PNG": (AS_BUILT[0], most, AS_BUILT[2]) for most in (0, 0.9, 1.0, 1.2)},
+    "zstd level 3": (*AS_BUILT[:2], 3),
 }
 
 
@@ -103,6 +106,7 @@ def measure(pieces, rounds):
         keys = ("shard_size_vs_png", "shard_decode_speedup", "shard_visit_speedup")
         found |= {f"{key}_{name}": round(ratio, 3) for key, ratio in zip(keys, ratios, strict=True)}
     compare("one photo", np.ascontiguousarray(pieces[0]), rounds)
+    compare("2k, grey", np.ascontiguousarray(mosaic(pieces, *SIZES["2k"])[:, :, 1:2]), rounds)
     deep = mosaic(pieces, *SIZES["2k"]).astype(np.uint16) * 257
     rng = np.random.default_rng(0)
     noisy = np.clip(deep + rng.normal(0, 100, deep.shape), 0, 65535).astype(np.uint16)
@@ -112,11 +116,11 @@ def measure(pieces, rounds):
 
 
 def measure_variants(pieces, rounds):
-    """Print what other tiles and other levels would cost."""
-    pixels, as_built = mosaic(pieces, *SIZES["2k"]), (shards.TILE_PX, tiles.LEVEL)
-    for label, (shards.TILE_PX, tiles.LEVEL) in VARIANTS.items():
+    """Print what other tiles, other bounds and another level would cost."""
+    pixels = mosaic(pieces, *SIZES["2k"])
+    for label, (shards.TILE_PX, shards.MAX_OF_PNG, tiles.LEVEL) in VARIANTS.items():
         compare(label, pixels, rounds)
-    shards.TILE_PX, tiles.LEVEL = as_built
+    shards.TILE_PX, shards.MAX_OF_PNG, tiles.LEVEL = AS_BUILT
 
 
 @in_recycled_memory
