@@ -52,7 +52,7 @@ def main(command: list[str]) -> int:
         return 130
     finally:
         server.stop()
-        print("S3 server stopped")
+        print("S3 server stopped", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Cluster:
     """Whether it was started for this job, on this machine."""
     num_nodes: int = 1
     """Hosts that are alive."""
+    store_bytes: int = 2**62
+    """Bytes of the object stores of all hosts."""
 
     def num_workers(self, wanted: int | None, global_batch: int) -> int:
         """Return the number of training workers: one per GPU, or two where there is none.
@@ -158,4 +160,5 @@ def _describe() -> Cluster:
         num_gpus=int(found.get("GPU", 0)),
         is_local=is_local,
         num_nodes=sum(node["Alive"] for node in ray.nodes()),
+        store_bytes=int(found.get("object_store_memory", 2**62)),
     )

@@ -28,6 +28,10 @@ class PrepareJob:
     """Side of gt over side of lq."""
     profile: Profile = "keep"
     """Colour profiles: levels as they are stored, or turned into sRGB, here and in training."""
+    tiles: str | None = None
+    """Folder or s3://bucket/prefix for tile shards: the same pixels, decoded several times as fast.
+
+    Training reads them instead of the photos; only what has no shard there yet is packed."""
     manifest: str | None = None
     """Where to write the manifest; $LAFORMER_STORE/manifest.parquet when not given."""
     holdout: float = 0.1

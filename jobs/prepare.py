@@ -17,7 +17,7 @@ from jobs.cluster import connected
 from jobs.config import PrepareJob
 from jobs.console import Bar, bar, say, working
 from jobs.errors import JobError
-from pipelines import indexing, storage
+from pipelines import indexing, manifest, packing, storage
 from pipelines.config import Folders
 from pipelines.manifest import Manifest
 
@@ -48,6 +48,22 @@ def run(job: PrepareJob) -> Manifest:
     else:
         catalogue = survey.conclude((), job.holdout)
     account(catalogue, uri)
+    return tiled(catalogue, job.tiles, uri) if job.tiles else catalogue
+
+
+def tiled(catalogue: Manifest, folder: str, uri: str) -> Manifest:
+    """Pack the training photos that have no shard below `folder` yet."""
+    num_waiting = packing.waiting(catalogue, folder).num_rows
+    if num_waiting:
+        with connected() as cluster, bar("packing tiles", num_waiting) as progress:
+            cluster.require_shared(folder)
+            for done in packing.pack(catalogue, folder, uri):
+                progress.update(done)
+        catalogue = manifest.read(uri)
+    left = packing.waiting(catalogue, folder).num_rows
+    say(f"tiles of {num_waiting - left} more photos: {folder}")
+    if left:
+        say(f"  {left} could not be read again and stay as they are")
     return catalogue
 
 

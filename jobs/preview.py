@@ -17,7 +17,7 @@ from jobs.errors import JobError
 from pipelines import images, manifest, storage, tasks
 from pipelines.errors import ImageError
 from pipelines.preview import Picture, Sheet, contact_sheet
-from pipelines.sources import Fetched, Source, entries
+from pipelines.sources import Fetched, Files, Source, entries
 from pipelines.tasks import Task
 
 TABLE = ".parquet"
@@ -59,7 +59,7 @@ def from_photos(job: PreviewJob, task: Task) -> Iterator[Named]:
 
 def read_photo(uri: str, task: Task) -> Fetched:
     """Read a photo whose lq will be made."""
-    return Fetched(task.pairs, (storage.get(uri),))
+    return Fetched(task.pairs, Files((storage.get(uri),)))
 
 
 def from_manifest(job: PreviewJob, task: Task) -> Iterator[Named]:

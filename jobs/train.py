@@ -141,6 +141,12 @@ def fit(
         say(f"{run_name(job)} has done its {job.train.steps} steps before")
         return done
     num_workers = cluster.num_workers(job.workers, job.train.global_batch)
+    if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:
+        say(
+            f"note: the object store has {cluster.store_bytes >> 20} MB but the windows of samples "
+            f"want {wanted >> 20} MB, so they will be spilled to disk; lower "
+            "--data.visits-per-window or --data.crops-per-visit, or give Ray a larger store"
+        )
     with working("degrading the held-out photos"):
         validation = validation_stream(
             manifest_uris(job), task=tasks.find(job.task), config=job.data

@@ -6,18 +6,17 @@ tiles it touches; `pipelines.tiles` says what is in `base` and `colour`. One ran
 batch's message brings the whole image, and `pyarrow.ipc.open_file` opens the file as any other.
 """
 
-import hashlib
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import images, storage, tiles
+from pipelines import images, tiles
 from pipelines.errors import ImageError
 from pipelines.images import Photo, Samples
 
@@ -49,9 +48,6 @@ MAX_OF_PNG: Final = 1.09
 
 Arrow's around them, 1 to 2 kB, come on top, and an image whose smallest form is larger has that.
 """
-
-SHARD_BYTES: Final = 2**26
-"""A shard is closed before it would grow above this; a larger image has a shard of its own."""
 
 _PLANES: Final = ("base", "colour")
 _SIZES: Final = ("image_height", "image_width", "channels", "bits", "scale", "height", "width")
@@ -109,22 +105,6 @@ class Grid:
         }
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an image is; without a shard there is a reason."""
-
-    key: str
-    """Of the image."""
-    shard: str = ""
-    """Name of the file below the folder of the shards."""
-    offset: int = 0
-    """First byte of the image in it."""
-    num_bytes: int = 0
-    """Bytes of the image in it."""
-    reason: str = ""
-    """Why the image could not be packed, else empty."""
-
-
 def pack(key: str, pixels: Samples) -> pa.RecordBatch:
     """Return an image (H, W, C), uint8 or uint16, C = 1 or 3, as tiles.
 
@@ -168,8 +148,19 @@ def bind(batches: list[pa.RecordBatch]) -> tuple[bytes, list[tuple[int, int]]]:
 
 def unpack(key: str, message: bytes) -> "Tiles":
     """Return the image whose bytes in a shard these are. Raises ImageError where they are not."""
+    (tiles,) = unpack_all((key,), message)
+    return tiles
+
+
+def unpack_all(keys: tuple[str, ...], messages: bytes) -> list["Tiles"]:
+    """Return images whose bytes follow each other in a shard, as `unpack` does."""
+    reader = pa.BufferReader(messages)
+    return [_unpack(key, reader) for key in keys]
+
+
+def _unpack(key: str, reader: Any) -> "Tiles":
     try:
-        batch = pa.ipc.read_record_batch(pa.ipc.read_message(message), SCHEMA)
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(reader), SCHEMA)
         batch.validate(full=True)
         found = {column: batch[column][0].as_py() for column in ("key", *_SIZES)}
     except (pa.ArrowException, OSError, EOFError, ValueError, IndexError) as error:
@@ -277,42 +268,6 @@ def _parts(start: int, length: int, side: int) -> Iterator[tuple[int, slice, sli
             slice(first - index * side, last - index * side),
             slice(first - start, last - start),
         )
-
-
-def write_shards(
-    items: Iterable[tuple[str, bytes]], folder: str, *, max_bytes: int = SHARD_BYTES
-) -> list[Place]:
-    """Pack (key, bytes of the image file) in the order given; return where each image is.
-
-    A shard is named by the sha256 of its bytes and written whole or not at all, so that to do the
-    same again changes nothing. Alpha is left out. An image that cannot be decoded is a place with a
-    reason and without a shard.
-    """
-    places: dict[str, Place] = {}
-    batches: dict[str, pa.RecordBatch] = {}
-    num_bytes = 0
-    for key, data in items:
-        try:
-            batch = pack(key, images.decode(data).pixels)
-        except ImageError as error:
-            places[key] = Place(key, reason=str(error))
-            continue
-        places[key] = Place(key)
-        if batches and num_bytes + batch.nbytes > max_bytes:
-            places |= _write(batches, folder)
-            batches, num_bytes = {}, 0
-        batches[key] = batch
-        num_bytes += batch.nbytes
-    return list((places | _write(batches, folder)).values())
-
-
-def _write(batches: dict[str, pa.RecordBatch], folder: str) -> dict[str, Place]:
-    if not batches:
-        return {}
-    data, spans = bind(list(batches.values()))
-    name = f"{hashlib.sha256(data).hexdigest()}.arrow"
-    storage.put(storage.join(folder, name), data)
-    return {key: Place(key, name, *span) for key, span in zip(batches, spans, strict=True)}
 
 
 def _checksum(facts: dict[str, Any], coded: list[tiles.Coded]) -> int:

@@ -1,16 +1,17 @@
 """A source: the images of one manifest, their bytes, and where their lq comes from."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
 
-from pipelines import images, manifest, storage
+from pipelines import images, manifest, shards, storage
 from pipelines.config import Profile
 from pipelines.errors import ImageError, ManifestError, StorageError
 from pipelines.manifest import Manifest
 from pipelines.pairs import Captured, Pairs
-from pipelines.scenes import Decoded, Scene
+from pipelines.scenes import Decoded, Picture, Scene
 from pipelines.tasks import Task
 
 
@@ -52,24 +53,55 @@ def pairs_of(uri: str, catalogue: Manifest, task: Task) -> Pairs:
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """The bytes of one visit."""
+class Files:
+    """The bytes of image files."""
 
-    pairs: Pairs
     files: tuple[bytes, ...]
-    """Image files: gt, then the captured views."""
+    """Of gt, then of the captured views."""
     profile: Profile = "keep"
     """What becomes of embedded colour profiles."""
 
+    def pictures(self) -> list[Picture]:
+        """Decode all of them."""
+        return [Decoded(images.decode(file, self.profile).pixels) for file in self.files]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The bytes of the same images in a shard."""
+
+    keys: tuple[str, ...]
+    """Of gt, then of the captured views."""
+    messages: bytes
+    """One after the other."""
+
+    def pictures(self) -> list[Picture]:
+        """Return images whose tiles are decoded when they are cut."""
+        return list(shards.unpack_all(self.keys, self.messages))
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What is read for one visit."""
+
+    pairs: Pairs
+    """Where lq comes from."""
+    content: Files | Packed
+    """The bytes."""
+
     def scene(self, least_px: int) -> Scene:
         """Decode. Raises ImageError for what is not what `laformer prepare` saw."""
-        gt, *views = (Decoded(images.decode(file, self.profile).pixels) for file in self.files)
+        gt, *views = self.content.pictures()
         if min(gt.shape[:2]) < least_px:
             raise ImageError("smaller than it was when laformer prepare saw it")
         for view in views:
             if tuple(side * self.pairs.scale for side in view.shape[:2]) != gt.shape[:2]:
                 raise ImageError(f"lq is {view.shape[:2]} and gt {gt.shape[:2]}: not one scene")
         return Scene(gt, tuple(views))
+
+
+COLUMNS = ["key", "num_bytes", "lq_keys", "lq_num_bytes", "shard", "offset", "shard_bytes"]
+"""Of a manifest's row, what reading its images needs."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +112,23 @@ class Entries:
     roots: tuple[str, ...]
     """Of gt, then of the captured views."""
     table: pa.Table
+    """`COLUMNS`."""
 
-    def fetch(self, image: int) -> Fetched:
-        """Read the files of an image.
+    def fetch(self, image: int, *, packed: bool = True) -> Fetched:
+        """Read an image, from its shard where it has one, unless not `packed`.
 
         Raises StorageError for what is not what `laformer prepare` saw.
         """
         row = self.table.slice(image, 1).to_pylist()[0]
-        keys = [row["key"], *row["lq_keys"]]
-        sizes = [row["num_bytes"], *row["lq_num_bytes"]]
+        keys = (row["key"], *row["lq_keys"])
+        if packed and row["shard"]:
+            # The files have the same pixels, and if storage is away they will say so.
+            with suppress(StorageError):
+                span = storage.get_range(row["shard"], row["offset"], row["shard_bytes"])
+                return Fetched(self.source.pairs, Packed(keys, span))
+        sizes = (row["num_bytes"], *row["lq_num_bytes"])
         files = tuple(map(_read, self.roots, keys, sizes))
-        return Fetched(self.source.pairs, files, self.source.profile)
+        return Fetched(self.source.pairs, Files(files, self.source.profile))
 
 
 def _read(root: str, key: str, num_bytes: int) -> bytes:
@@ -112,5 +150,5 @@ def entries(source: Source, min_px: int) -> Entries:
             f"{source.manifest_uri} changed while a run was using it; "
             "give new photos a manifest of their own and start a new run"
         )
-    table = catalogue.usable("train", min_px=min_px).combine_chunks()
+    table = catalogue.usable("train", min_px=min_px).select(COLUMNS).combine_chunks()
     return Entries(source, (catalogue.root, *catalogue.lq_roots), table)

@@ -8,6 +8,7 @@ comes out is a block of crops in their stored bit depth: `sample_id` int64 (n,),
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -22,7 +23,7 @@ from pipelines.manifest import Manifest
 from pipelines.pairs import Captured, Pairs
 from pipelines.pixels import Degraded, Pixels
 from pipelines.plan import Plan, Span, spans
-from pipelines.scenes import Crop, Form, Scene
+from pipelines.scenes import Crop, Form
 from pipelines.sources import Fetched, Source, entries
 from pipelines.tasks import Task
 
@@ -174,9 +175,8 @@ class CropReader:
         replaced = np.zeros(len(sample_ids), dtype=np.int8)
         fetched = read_ahead(self._fetch, list(visits))
         for (visit, rows), data in zip(visits.items(), fetched, strict=True):
-            scene, pairs, num_replaced = self._open(visit, data)
-            for row in rows:
-                clean, degraded = self._sample(scene, pairs, sample_ids[row])
+            samples, num_replaced = self._visit(visit, data, [sample_ids[row] for row in rows])
+            for row, (clean, degraded) in zip(rows, samples, strict=True):
                 if gt is None:
                     gt = np.empty((len(sample_ids), *clean.shape), clean.dtype)
                     lq = np.empty((len(sample_ids), *degraded.shape), stream.lq_dtype)
@@ -189,34 +189,31 @@ class CropReader:
             "replaced": replaced,
         }
 
-    def _sample(self, scene: Scene, pairs: Pairs, sample_id: int) -> tuple[Pixels, Degraded]:
-        """Cut, turn and degrade; every choice comes from the sample's own generator."""
-        rng = self.stream.plan.rng(sample_id)
-        crop = Crop.draw(scene.gt.shape, self.stream.patch_px, pairs, rng)
-        return scene.cut(crop, pairs, self.stream.form, rng)
-
     def _fetch(self, visit: int) -> Fetched | StorageError:
-        """Return the bytes of the visited image, or why another image will stand in."""
+        """Return the bytes of the visited image, or why they cannot be had."""
         try:
-            return self._bytes(self.stream.plan.image(visit))
+            return self._bytes(visit)
         except OutageError:
             raise  # the image is there: standing in for it would change the samples
         except StorageError as error:
             return error
 
-    def _bytes(self, place: tuple[int, int]) -> Fetched:
-        source, image = place
-        return entries(self.stream.sources[source], self.stream.patch_px).fetch(image)
+    def _bytes(self, visit: int, skip: int = 0, *, packed: bool = True) -> Fetched:
+        source, image = self.stream.plan.image(visit, skip)
+        found = entries(self.stream.sources[source], self.stream.patch_px)
+        return found.fetch(image, packed=packed)
 
-    def _open(self, visit: int, data: Fetched | StorageError) -> tuple[Scene, Pairs, int]:
-        """Return scene, pairs and how many images had to be skipped: a run never loses a row."""
-        for attempt in range(REPLACEMENTS):
+    def _visit(
+        self, visit: int, data: Fetched | StorageError, sample_ids: list[int]
+    ) -> tuple[list[tuple[Pixels, Degraded]], int]:
+        """Return the samples and how many images had to be skipped: a run never loses a row."""
+        for attempt, again in enumerate(self._attempts(visit)):
             try:
                 if attempt:
-                    data = self._bytes(self.stream.plan.image(visit, skip=attempt))
+                    data = again()
                 if isinstance(data, StorageError):
                     raise data
-                return data.scene(self.stream.patch_px), data.pairs, attempt
+                return self._samples(data, sample_ids), max(0, attempt - 1)
             except OutageError:
                 raise
             except (ImageError, StorageError) as error:
@@ -225,6 +222,22 @@ class CropReader:
             f"{REPLACEMENTS} photos in a row cannot be read, the last one because: {last}; "
             "run laformer prepare again to find them"
         )
+
+    def _attempts(self, visit: int) -> Iterator[Callable[[], Fetched]]:
+        """Yield the ways to the pixels of a visit: its shard, its file, images in its place."""
+        yield partial(self._bytes, visit)
+        for skip in range(REPLACEMENTS):
+            yield partial(self._bytes, visit, skip, packed=False)
+
+    def _samples(self, data: Fetched, sample_ids: list[int]) -> list[tuple[Pixels, Degraded]]:
+        """Cut, turn and degrade; every choice comes from the sample's own generator."""
+        stream, samples = self.stream, []
+        scene = data.scene(stream.patch_px)
+        for sample_id in sample_ids:
+            rng = stream.plan.rng(sample_id)
+            crop = Crop.draw(scene.gt.shape, stream.patch_px, data.pairs, rng)
+            samples.append(scene.cut(crop, data.pairs, stream.form, rng))
+        return samples
 
 
 def in_units_of(dtype: Any, lq: Degraded) -> Degraded:

@@ -12,7 +12,7 @@ from pipelines.context import streaming
 from pipelines.errors import ManifestError
 from pipelines.pairs import Pairs
 from pipelines.scenes import Crop, Form
-from pipelines.sources import Fetched, pairs_of
+from pipelines.sources import Fetched, Files, pairs_of
 from pipelines.tasks import Task
 
 SEED = 0
@@ -68,7 +68,8 @@ class ValidationReader:
             storage.get(storage.join(root, key))
             for root, key in zip(source.roots, keys, strict=True)
         )
-        scene = Fetched(source.pairs, tuple(files), source.profile).scene(source.pairs.scale)
+        content = Files(tuple(files), source.profile)
+        scene = Fetched(source.pairs, content).scene(source.pairs.scale)
         crop = Crop.centre(scene.gt.shape, self.side_px, source.pairs.scale)
         form = Form(bits=item["bits"], channels=self.channels)
         rng = np.random.default_rng([SEED, item["row"]])

@@ -4,11 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs import cli, demo
 from jobs.config import DemoJob
 from laformer import checkpoint
+from pipelines import shards
 from tests import networks
 
 ROOT = Path(__file__).parents[1]
@@ -45,13 +47,18 @@ def test_a_command_of_the_docs_is_understood(page, command):
         assert words[0] in ("export", "mlflow"), command
 
 
-def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
+def test_the_python_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     checkpoint.save(Path("runs/train/first/step_00020000"), networks.state(networks.config()), {})
+    Path("shards").mkdir()
+    data, _ = shards.bind([shards.pack("a.png", np.zeros((8, 8, 3), np.uint8))])
+    Path("shards/0.arrow").write_bytes(data)
     scope = {}
-    exec(block, scope)
+    for block in blocks:
+        exec(block, scope)
     assert scope["restored"].shape == scope["lq"].shape
+    assert "a.png" in capsys.readouterr().out
 
 
 def test_the_docs_have_commands():

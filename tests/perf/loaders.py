@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from pipelines import images
+from pipelines import images, shards
 from pipelines.degradations import GaussianNoise
 from pipelines.pairs import Synthesised
 from pipelines.scenes import Crop, Decoded, Form, Scene
@@ -25,16 +25,14 @@ PAIRS = Synthesised(GaussianNoise(sigma=(0, 50)))
 FORM = Form(bits=8, channels=3)
 
 
-def opened(path, offset=0, num_bytes=-1):
+def opened(path, key="", offset=0, num_bytes=-1):
     """Return the scene of an image file, or of one image of a shard of tiles."""
     with Path(path).open("rb") as file:
         file.seek(offset)
         data = file.read(num_bytes)
     if num_bytes < 0:
         return Scene(Decoded(images.decode(data).pixels))
-    from pipelines import shards
-
-    return Scene(shards.unpack(data))
+    return Scene(shards.unpack(key, data))
 
 
 def cut(scene, num, rng):

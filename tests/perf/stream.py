@@ -10,13 +10,14 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from pipelines import images
+from pipelines import images, manifest, storage
 from tests.perf import loaders, measure
 
 SIZE = (1356, 2040)
@@ -28,11 +29,16 @@ LANES = 16
 
 def main():
     arguments = parsed()
+    bucket = os.environ.get("LAFORMER_STORE", "")
+    if not arguments.quick and not bucket.startswith("s3://"):
+        # A server in a process above this one: its time is not ours.
+        server = [sys.executable, "infra/local_s3.py", "--", sys.executable, "-m", __spec__.name]
+        os.execv(sys.executable, server + sys.argv[1:])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: loaders.PROCESSES])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = mosaics(arguments.photos, folder / "photos", 4 if arguments.quick else 16)
-        with Contenders(folder, paths) as contenders:
+        with Contenders(folder, paths, "" if arguments.quick else bucket) as contenders:
             rows = race(contenders.runs, rounds=1 if arguments.quick else 3, quick=arguments.quick)
             lost = rows_lost(folder, 20_000 if arguments.quick else 1_000_000)
     print(f"{measure.machine()}; {len(paths)} photos, {loaders.PROCESSES} cores")
@@ -118,16 +124,12 @@ class RayStream:
 class Contenders:
     """Everything that is measured, started; `runs` has them by name."""
 
-    def __init__(self, folder, paths):
-        self.folder, self.paths = folder, paths
+    def __init__(self, folder, paths, bucket):
+        self.folder, self.paths, self.bucket = folder, paths, bucket
         self.runs = {}
 
     def __enter__(self):
-        import ray
-
         from jobs.cluster import connected
-        from pipelines.config import Folders
-        from pipelines.indexing import index
 
         places = [(path,) for path in self.paths]
         self.runs["bare loop, PNG"] = loaders.PlainLoop(places, CROPS)
@@ -137,21 +139,42 @@ class Contenders:
         self.runs["DataLoader, PNG"] = loaders.TorchLoader(
             loaders.ManyCrops(places, CROPS), batch_size=None
         )
+        self.add_web_dataset()
+        self.cluster = connected()
+        self.cluster.__enter__()
+        tiles = self.add_ours(str(self.folder), "")
+        self.runs["bare loop, tiles"] = loaders.PlainLoop(tiles, CROPS)
+        if self.bucket:
+            for path in self.paths:
+                storage.put(f"{self.bucket}/photos/{Path(path).name}", Path(path).read_bytes())
+            self.add_ours(self.bucket, " on S3")
+        return self
+
+    def add_web_dataset(self):
+        """Add WebDataset where it is installed."""
         try:
             pattern = loaders.web_dataset(self.folder, self.paths)
         except ImportError:
             print("WebDataset is not installed: left out")
-        else:
-            self.runs["WebDataset, PNG"] = loaders.TorchLoader(
-                loaders.WebCrops(pattern, CROPS), batch_size=None
-            )
-        self.cluster = connected()
-        self.cluster.__enter__()
-        uri = str(self.folder / "photos.parquet")
-        index(Folders(root=str(self.folder / "photos")), uri, holdout=0)
-        self.runs["ours, PNG"] = RayStream(uri)
-        assert ray.is_initialized()
-        return self
+            return
+        self.runs["WebDataset, PNG"] = loaders.TorchLoader(
+            loaders.WebCrops(pattern, CROPS), batch_size=None
+        )
+
+    def add_ours(self, root, where):
+        """Add our stream from photos and from tiles; return where the tiles are."""
+        from pipelines import packing
+        from pipelines.config import Folders
+        from pipelines.indexing import index
+
+        direct, tiled = f"{root}/photos.parquet", f"{root}/tiles.parquet"
+        for uri in (direct, tiled):
+            catalogue = index(Folders(root=f"{root}/photos"), uri, holdout=0)
+        list(packing.pack(catalogue, f"{root}/shards", tiled))
+        self.runs[f"ours, PNG{where}"] = RayStream(direct)
+        self.runs[f"ours, tiles{where}"] = RayStream(tiled)
+        rows = manifest.read(tiled).table.to_pylist()
+        return [(row["shard"], row["key"], row["offset"], row["shard_bytes"]) for row in rows]
 
     def __exit__(self, *error):
         for run in self.runs.values():

@@ -1,5 +1,3 @@
-import hashlib
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pipelines import images, shards, storage
+from pipelines import images, shards
 from pipelines.errors import ImageError
 from pipelines.images import Photo
 
@@ -171,53 +169,15 @@ def saved(pixels, suffix=".png", alpha=None):
     return images.encode(Photo(pixels, alpha), suffix)
 
 
-def test_write_shards(tmp_path):
-    pixels = {f"{n}.png": noise(50, 40, seed=n) for n in range(5)}
-    items = [(key, saved(image)) for key, image in pixels.items()]
-    items.insert(2, ("bad.png", items[0][1][:100]))
-    places = shards.write_shards(items, f"{tmp_path}/shards", max_bytes=15_000)
-    assert [place.key for place in places] == [key for key, _ in items]
-    for place in places:
-        if place.key == "bad.png":
-            assert "truncated" in place.reason
-            assert (place.shard, place.offset, place.num_bytes) == ("", 0, 0)
-            continue
-        uri = storage.join(str(tmp_path), "shards", place.shard)
-        tiles = shards.unpack(place.key, storage.get_range(uri, place.offset, place.num_bytes))
-        np.testing.assert_array_equal(tiles.whole(), pixels[place.key])
-    files = sorted((tmp_path / "shards").iterdir())
-    assert len(files) == 3
-    assert {file.stem for file in files} == {
-        hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-    }
-    before = [(file.name, file.read_bytes()) for file in files]
-    assert shards.write_shards(items, f"{tmp_path}/shards", max_bytes=15_000) == places
-    assert before == [(f.name, f.read_bytes()) for f in sorted((tmp_path / "shards").iterdir())]
-
-
-def test_write_shards_of_nothing(tmp_path):
-    assert shards.write_shards([], str(tmp_path)) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_large_image_has_a_shard_of_its_own(tmp_path):
-    items = [(f"{n}.png", saved(noise(seed=n))) for n in range(3)]
-    places = shards.write_shards(items, str(tmp_path), max_bytes=1)
-    assert len({place.shard for place in places}) == 3
-
-
-def test_depth_and_channels_are_kept_and_alpha_is_not(tmp_path):
-    alpha = noise(20, 30, 1)[:, :, 0]
-    items = [
-        ("alpha.png", saved(noise(20, 30), alpha=alpha)),
-        ("grey.png", saved(noise(20, 30, 1))),
-        ("deep.png", saved(noise(20, 30, 3, np.uint16))),
-    ]
-    for (key, data), place in zip(items, shards.write_shards(items, str(tmp_path)), strict=True):
-        stored = storage.get_range(f"{tmp_path}/{place.shard}", place.offset, place.num_bytes)
-        whole = shards.unpack(key, stored).whole()
-        np.testing.assert_array_equal(whole, images.decode(data).pixels)
-        assert whole.dtype == images.decode(data).pixels.dtype
+def test_images_that_follow_each_other_are_unpacked_by_one_read():
+    pixels = {"a.png": noise(20, 30), "b.png": noise(40, 50, 1), "c.png": noise(8, 9, 3, np.uint16)}
+    data, spans = shards.bind([shards.pack(key, image) for key, image in pixels.items()])
+    first, (last, num_bytes) = spans[1][0], spans[2]
+    found = shards.unpack_all(("b.png", "c.png"), data[first : last + num_bytes])
+    np.testing.assert_array_equal(found[0].whole(), pixels["b.png"])
+    np.testing.assert_array_equal(found[1].whole(), pixels["c.png"])
+    with pytest.raises(ImageError, match=r"c\.png: damaged in its shard"):
+        shards.unpack_all(("b.png", "c.png"), data[first:last])
 
 
 def of_photo(pixels):
@@ -244,12 +204,3 @@ def test_noise_and_smooth_pictures_take_at_most_a_tenth_more_than_a_png(channels
         assert len(message("x", pixels)) < 1.1 * len(saved(pixels))
     pixels = smooth(400, 600, channels)
     assert len(message("x", pixels)) < 1.1 * len(saved(pixels)) + 2000  # of Arrow
-
-
-@pytest.mark.s3
-def test_one_ranged_read_from_s3(s3):
-    items = [(f"{n}.png", saved(noise(seed=n))) for n in range(3)]
-    places = shards.write_shards(items, f"{s3}/shards")
-    uri = storage.join(f"{s3}/shards", places[1].shard)
-    tiles = shards.unpack("1.png", storage.get_range(uri, places[1].offset, places[1].num_bytes))
-    np.testing.assert_array_equal(tiles.crop(3, 5, 20, 30), noise(seed=1)[3:23, 5:35])
