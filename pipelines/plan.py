@@ -13,22 +13,35 @@ mixture by their weights, exactly. docs/adr/0002-plan.md has the reasons.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 ROUNDS = 6
 _MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def mix(*values: int) -> int:
     """Return 64 well-mixed bits of some integers (the finaliser of SplitMix64, chained)."""
-    state = 0x9E3779B97F4A7C15
+    state = _GOLDEN
     for value in values:
-        state = (state + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
+        state = finalise(state + value + _GOLDEN)
     return state
+
+
+def finalise(value: int) -> int:
+    """Return 64 bits, each of which depends on each bit of the value (SplitMix64)."""
+    value &= _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+@lru_cache(maxsize=1024)
+def round_keys(key: int) -> tuple[int, ...]:
+    """Return the keys of a permutation's rounds."""
+    return tuple(mix(key, turn) for turn in range(ROUNDS))
 
 
 def permute(index: int, size: int, key: int) -> int:
@@ -43,11 +56,11 @@ def permute(index: int, size: int, key: int) -> int:
     if size == 1:
         return 0
     half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
+    mask, keys = (1 << half) - 1, round_keys(key)
     while True:
         left, right = index >> half, index & mask
-        for turn in range(ROUNDS):
-            left, right = right, left ^ (mix(key, turn, right) & mask)
+        for round_key in keys:
+            left, right = right, left ^ (finalise(round_key + right) & mask)
         index = (left << half) | right
         if index < size:
             return index
@@ -103,12 +116,16 @@ class Plan:
 
     def locate(self, sample_id: int) -> Sample:
         """Return the visit and the image of a sample."""
+        visit = self.visit(sample_id)
+        return Sample(sample_id, visit, *self.image(visit))
+
+    def visit(self, sample_id: int) -> int:
+        """Return which decode a sample is cut from."""
         step, lane = divmod(sample_id, self.global_batch)
         window, slot = divmod(step, self.window_steps)
         shuffled = permute(slot, self.window_steps, mix(self.seed, 1, window, lane))
         lane_visit = window * self.visits_per_window + shuffled // self.crops_per_visit
-        visit = lane_visit * self.global_batch + lane
-        return Sample(sample_id, visit, *self.image(visit))
+        return lane_visit * self.global_batch + lane
 
     def image(self, visit: int, skip: int = 0) -> tuple[int, int]:
         """Return the source of a visit and the image there, or the one `skip` places after it.

@@ -169,25 +169,12 @@ class CropReader:
         sample_ids = span.sample_ids(plan.global_batch)
         visits: dict[int, list[int]] = {}
         for row, sample_id in enumerate(sample_ids):
-            visits.setdefault(plan.locate(sample_id).visit, []).append(row)
-        gt: Any = None
-        lq: Any = None
-        replaced = np.zeros(len(sample_ids), dtype=np.int8)
+            visits.setdefault(plan.visit(sample_id), []).append(row)
+        rows = Rows(sample_ids, stream.lq_dtype)
         fetched = read_ahead(self._fetch, list(visits))
-        for (visit, rows), data in zip(visits.items(), fetched, strict=True):
-            samples, num_replaced = self._visit(visit, data, [sample_ids[row] for row in rows])
-            for row, (clean, degraded) in zip(rows, samples, strict=True):
-                if gt is None:
-                    gt = np.empty((len(sample_ids), *clean.shape), clean.dtype)
-                    lq = np.empty((len(sample_ids), *degraded.shape), stream.lq_dtype)
-                gt[row], replaced[row] = clean, num_replaced
-                lq[row] = in_units_of(lq.dtype, degraded)
-        return {
-            "sample_id": np.asarray(sample_ids, dtype=np.int64),
-            "lq": lq,
-            "gt": gt,
-            "replaced": replaced,
-        }
+        for (visit, own), data in zip(visits.items(), fetched, strict=True):
+            self._visit(visit, data, rows, own)
+        return rows.block()
 
     def _fetch(self, visit: int) -> Fetched | StorageError:
         """Return the bytes of the visited image, or why they cannot be had."""
@@ -204,20 +191,23 @@ class CropReader:
         return found.fetch(image, packed=packed)
 
     def _visit(
-        self, visit: int, data: Fetched | StorageError, sample_ids: list[int]
-    ) -> tuple[list[tuple[Pixels, Degraded]], int]:
-        """Return the samples and how many images had to be skipped: a run never loses a row."""
+        self, visit: int, data: Fetched | StorageError, rows: "Rows", own: list[int]
+    ) -> None:
+        """Fill the rows of a visit, if need be from other images: a run never loses a row."""
         for attempt, again in enumerate(self._attempts(visit)):
             try:
                 if attempt:
                     data = again()
                 if isinstance(data, StorageError):
                     raise data
-                return self._samples(data, sample_ids), max(0, attempt - 1)
+                self._fill(rows, own, data)
             except OutageError:
                 raise
             except (ImageError, StorageError) as error:
                 last = error
+            else:
+                rows.replaced[own] = max(0, attempt - 1)
+                return
         raise DataError(
             f"{REPLACEMENTS} photos in a row cannot be read, the last one because: {last}; "
             "run laformer prepare again to find them"
@@ -229,15 +219,40 @@ class CropReader:
         for skip in range(REPLACEMENTS):
             yield partial(self._bytes, visit, skip, packed=False)
 
-    def _samples(self, data: Fetched, sample_ids: list[int]) -> list[tuple[Pixels, Degraded]]:
+    def _fill(self, rows: "Rows", own: list[int], data: Fetched) -> None:
         """Cut, turn and degrade; every choice comes from the sample's own generator."""
-        stream, samples = self.stream, []
-        scene = data.scene(stream.patch_px)
-        for sample_id in sample_ids:
-            rng = stream.plan.rng(sample_id)
+        stream, scene = self.stream, data.scene(self.stream.patch_px)
+        for row in own:
+            rng = stream.plan.rng(rows.sample_ids[row])
             crop = Crop.draw(scene.gt.shape, stream.patch_px, data.pairs, rng)
-            samples.append(scene.cut(crop, data.pairs, stream.form, rng))
-        return samples
+            rows.put(row, *scene.cut(crop, data.pairs, stream.form, rng))
+
+
+class Rows:
+    """The columns of a block, filled in any order; memory is taken once, at the first sample."""
+
+    def __init__(self, sample_ids: list[int], lq_dtype: str) -> None:
+        self.sample_ids, self.lq_dtype = sample_ids, lq_dtype
+        self.replaced = np.zeros(len(sample_ids), np.int8)
+        self.gt: Any = None
+        self.lq: Any = None
+
+    def put(self, row: int, gt: Pixels, lq: Degraded) -> None:
+        """Keep a sample."""
+        if self.gt is None:
+            self.gt = np.empty((len(self.sample_ids), *gt.shape), gt.dtype)
+            self.lq = np.empty((len(self.sample_ids), *lq.shape), self.lq_dtype)
+        self.gt[row], self.lq[row] = gt, in_units_of(self.lq.dtype, lq)
+
+    def block(self) -> Block:
+        """Return the columns."""
+        sample_ids = np.asarray(self.sample_ids, np.int64)
+        return {
+            "sample_id": sample_ids,
+            "lq": self.lq,
+            "gt": self.gt,
+            "replaced": self.replaced,
+        }
 
 
 def in_units_of(dtype: Any, lq: Degraded) -> Degraded:

@@ -12,8 +12,10 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,14 +29,23 @@ LANES = 16
 """Samples of a step; with one visit a window, so that even a short run has many blocks."""
 
 
+@measure.in_recycled_memory
 def main():
     arguments = parsed()
     bucket = os.environ.get("LAFORMER_STORE", "")
     if not arguments.quick and not bucket.startswith("s3://"):
         # A server in a process above this one: its time is not ours.
-        server = [sys.executable, "infra/local_s3.py", "--", sys.executable, "-m", __spec__.name]
+        server = [
+            sys.executable,
+            "infra/local_s3.py",
+            "--",
+            sys.executable,
+            "-m",
+            "tests.perf.stream",
+        ]
         os.execv(sys.executable, server + sys.argv[1:])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: loaders.PROCESSES])
+    METER.start()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = mosaics(arguments.photos, folder / "photos", 4 if arguments.quick else 16)
@@ -182,47 +193,95 @@ class Contenders:
         self.cluster.__exit__(*error)
 
 
+class Cost(NamedTuple):
+    """What a contender takes once it runs, and what it takes to start."""
+
+    crops_per_s: float
+    cpu_ms: float
+    """CPU milliseconds of a crop, all processes together."""
+    start_cpu_s: float
+    """CPU seconds of a run before its first crop."""
+
+
 def race(runs, *, rounds, quick):
-    """Let all run in turn; return medians by name: crops/s and CPU ms a crop."""
+    """Let all run in turn, a window and then a long run each; return medians by name.
+
+    The difference of the two is the cost of crops alone: a training segment of a thousand steps is
+    far longer than a run here, and its start is a small part of it.
+    """
     found = {name: [] for name in runs}
     for name, run in runs.items():
-        run(num_crops_of(name, quick=True) // 4)
+        # Ray starts its workers as there is work for them, and processes grow their heaps.
+        measured(run, num_crops_of(name, quick=True))
     for _ in range(rounds):
         for name, run in runs.items():
-            num_crops = num_crops_of(name, quick=quick)
-            wall, cpu = time.perf_counter(), tree_cpu_s()
-            delivered = run(num_crops)
-            wall, cpu = time.perf_counter() - wall, tree_cpu_s() - cpu
-            if delivered != num_crops:
-                raise RuntimeError(f"{name} delivered {delivered} of {num_crops} crops")
-            found[name].append((delivered / wall, 1000 * cpu / delivered))
+            few, many = CROPS * LANES // (16 if "1 crop" in name else 1), num_crops_of(name, quick)
+            (wall, cpu), (long_wall, long_cpu) = measured(run, few), measured(run, many)
+            cpu_s = (long_cpu - cpu) / (many - few)
+            speed = (many - few) / max(1e-9, long_wall - wall)
+            found[name].append(Cost(speed, 1000 * cpu_s, cpu - few * cpu_s))
     return {
-        name: tuple(statistics.median(each) for each in zip(*values, strict=True))
-        for name, values in found.items()
+        name: Cost(*(statistics.median(each) for each in zip(*costs, strict=True)))
+        for name, costs in found.items()
     }
 
 
-def num_crops_of(name, *, quick):
+def measured(run, num_crops):
+    """Return seconds and CPU seconds of a run, which has to deliver every crop."""
+    wall, cpu = time.perf_counter(), METER.read()
+    delivered = run(num_crops)
+    if delivered != num_crops:
+        raise RuntimeError(f"{delivered} of {num_crops} crops were delivered")
+    return time.perf_counter() - wall, METER.read() - cpu
+
+
+def num_crops_of(name, quick):
     """Return how many crops a run takes: about as long as the others."""
     if "1 crop" in name:
-        return 64 if quick else 256
+        return 48 if quick else 512
     if "tiles" in name:
-        return 2048 if quick else 8192
+        return 4096 if quick else 16384
     return 1024 if quick else 4096
 
 
-def tree_cpu_s():
-    """Return CPU seconds of this process and all below it, ended ones too, so far."""
-    parents, seconds = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(stat.parent.name)
-        parents[pid] = int(fields[1])
-        seconds[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return sum(seconds[pid] for pid in parents if is_below(pid, os.getpid(), parents))
+class Meter(threading.Thread):
+    """Adds up the CPU time of this process and of all that it or they started.
+
+    What a process took that is gone cannot be read any more, and Ray's come and go, so everybody is
+    looked at several times a second.
+    """
+
+    EVERY_S = 0.1
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.seconds = {}
+        self.lock = threading.Lock()
+
+    def run(self):
+        while True:
+            self.read()
+            time.sleep(self.EVERY_S)
+
+    def read(self):
+        """Return the CPU seconds so far."""
+        with self.lock:
+            parents, seconds = {}, {}
+            for stat in Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    fields = stat.read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                pid = int(stat.parent.name)
+                parents[pid] = int(fields[1])
+                seconds[pid, fields[19]] = sum(map(int, fields[11:13]))  # and its start, as a name
+            for (pid, start), ticks in seconds.items():
+                if is_below(pid, os.getpid(), parents):
+                    self.seconds[pid, start] = ticks / os.sysconf("SC_CLK_TCK")
+            return sum(self.seconds.values())
+
+
+METER = Meter()
 
 
 def is_below(pid, root, parents):
@@ -258,21 +317,27 @@ def rows_lost(folder, num_rows):
 
 def table(rows):
     """Print all contenders beside the bare loop of their kind."""
-    print(f"{'':<28} {'crops/s':>9} {'CPU ms/crop':>12} {'cpu-eff':>8}")
-    for name, (speed, cpu_ms) in rows.items():
-        limit = rows.get(f"bare loop, {'tiles' if 'tiles' in name else 'PNG'}", rows[name])[1]
-        print(f"{name:<28} {speed:>9.0f} {cpu_ms:>12.2f} {limit / cpu_ms:>8.2f}")
+    print(f"{'':<26}{'crops/s':>10}{'CPU ms/crop':>13}{'cpu-eff':>9}{'start, CPU s':>14}")
+    for name, cost in rows.items():
+        eff = limit(rows, name) / cost.cpu_ms
+        print(
+            f"{name:<26}{cost.crops_per_s:>10.0f}{cost.cpu_ms:>13.2f}{eff:>9.2f}"
+            f"{cost.start_cpu_s:>14.1f}"
+        )
+
+
+def limit(rows, name):
+    """Return the CPU ms of the bare loop over what a contender reads."""
+    return rows[f"bare loop, {'tiles' if 'tiles' in name else 'PNG'}"].cpu_ms
 
 
 def summary(rows):
     """Return the ratios that the goals are stated in."""
-    basicsr = rows["BasicSR's habits, 1 crop"][1]
+    basicsr = rows["BasicSR's habits, 1 crop"].cpu_ms
     found = {}
-    for kind, key in (("PNG", "direct"), ("tiles", "shards")):
-        if f"ours, {kind}" in rows:
-            ours = rows[f"ours, {kind}"][1]
-            found[f"cpu_eff_{key}"] = round(rows[f"bare loop, {kind}"][1] / ours, 3)
-            found[f"crops_per_cpu_s_vs_basicsr_{key}"] = round(basicsr / ours, 1)
+    for name, key in (("ours, PNG", "direct"), ("ours, tiles", "shards")):
+        found[f"cpu_eff_{key}"] = round(limit(rows, name) / rows[name].cpu_ms, 3)
+        found[f"crops_per_cpu_s_vs_basicsr_{key}"] = round(basicsr / rows[name].cpu_ms, 1)
     return found
 
 
