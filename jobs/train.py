@@ -96,6 +96,7 @@ def run(job: TrainJob) -> Trained:
             cluster.require_shared(place.store(), *uris, tracker.uri)
             result = fit(job, cluster, stream, MlflowObserver(tracker.uri, run_id), facts)
         trained = release(job, tracker, run_id, best(result))
+        tell_replaced(tracker, run_id)
         failed = False
     finally:
         tracker.finish_run(run_id, failed=failed)
@@ -219,6 +220,16 @@ def release(job: TrainJob, tracker: Tracker, run_id: str, chosen: Checkpoint) ->
         (released / JOB_FILE).write_text(recipes.to_json(job))
         version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
     return Trained(version, run_id, facts)
+
+
+def tell_replaced(tracker: Tracker, run_id: str) -> None:
+    """Say how many samples came from other photos than planned, if any."""
+    counts = [int(count) for _, count in tracker.history(run_id, "replaced_samples")]
+    if counts and counts[-1]:
+        say(
+            f"{counts[-1]} samples were cut from other photos because theirs could not be read; "
+            "run laformer prepare again to find out which"
+        )
 
 
 def same_run(name: str, job: str, samples: dict[str, object]) -> None:

@@ -153,11 +153,12 @@ class Worker:
     def _log(self, result: StepResult) -> None:
         """Record the mean loss over ranks since the last log, and the speed."""
         config, num = self.job.train, len(self.losses)
-        loss = torch.stack(self.losses).mean()
+        mean = torch.stack(self.losses).mean()
         self.losses.clear()
+        totals = torch.stack([mean, mean.new_tensor(self.replaced)])
         if self.size > 1:
-            dist.all_reduce(loss)
-            loss /= self.size
+            dist.all_reduce(totals)
+        loss, replaced = totals[0] / self.size, totals[1]
         loop.check_finite(loss.item(), self.state.step, result.sample_ids)
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         if self.observer is not None:
@@ -169,7 +170,7 @@ class Worker:
                     "grad_norm": result.grad_norm.item(),
                     "samples_per_s": num * config.global_batch / elapsed,
                     "data_wait_fraction": self.waited_s / elapsed,
-                    "replaced_samples": float(self.replaced),
+                    "replaced_samples": replaced.item(),
                 },
             )
         self.waited_s = 0.0

@@ -164,7 +164,7 @@ def receipts(folder):
     return [row for table in tables for row in table.to_pylist()]
 
 
-def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path):
+def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path, capsys):
     for seed in range(5):
         for view in ("gt", "left", "right"):
             data = images.encode(Photo(pixels=photo(seed, dtype=np.uint16)), ".png")
@@ -184,7 +184,13 @@ def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path):
         manifest=(table,),
         name="dual",
     )
+    broken = tmp_path / "gt" / catalogue.usable("train")["key"][0].as_py()
+    broken.write_bytes(bytes(broken.stat().st_size))
     done = train.run(job)
+    # Each of the 16 samples has one of three photos, and one of these broke after prepare.
+    (replaced,) = [count for _, count in Tracker().history(done.run_id, "replaced_samples")][-1:]
+    assert 0 < replaced < 16
+    assert f"{replaced:.0f} samples were cut from other photos" in capsys.readouterr().out
     (score,) = evaluate.run(EvaluateJob(model=str(done.version), manifest=table))
     assert score.benchmark == "held-out-deblur-defocus-dual"
     # The views of these pairs are their gt.
