@@ -52,6 +52,14 @@ def test_distances_between_wide_differences_fit_into_a_byte(spread):
     np.testing.assert_array_equal(decoded(coded, pixels), pixels)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_that_its_left_side_predicts(dtype):
+    pixels = noise(90, 1, 1, dtype) + np.arange(80, dtype=dtype)[:, None]
+    [choice] = tiles.encode(pixels)
+    assert choice.small.form == tiles.ZSTD_LEFT
+    np.testing.assert_array_equal(decoded([choice.small], pixels), pixels)
+
+
 @pytest.mark.parametrize("step", [-3, 3])
 def test_small_differences_of_16_bits_have_one_high_byte(step):
     ramp = np.arange(100, dtype=np.uint16) * np.uint16(abs(step)) + np.uint16(30_000)
