@@ -65,9 +65,13 @@ class PreviewJob:
 
     def __post_init__(self) -> None:
         """Refuse an empty sheet."""
-        for name in ("rows", "samples", "side_px"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+        for name, most in {"rows": 100, "samples": 100, "side_px": 2048}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} {getattr(self, name)} is not 1 to {most}")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} is negative; use 0 or more")
+        if self.target and not self.target.lower().endswith(".png"):
+            raise ValueError(f"target {self.target} does not end in .png; the sheet is a PNG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,10 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""
+        if self.weight and min(self.weight) < 1:
+            raise ValueError(
+                f"weight {min(self.weight)} is less than 1; use whole numbers from 1 on"
+            )
         if self.weight and len(self.weight) != max(1, len(self.manifest)):
             raise ValueError(
                 f"{len(self.manifest)} manifests have {len(self.weight)} weights; "

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     sys.exit(cli.main(["evaluate", *sys.argv[1:]]))
 
+import dataclasses
 import hashlib
 import io
 import tempfile
@@ -36,9 +37,12 @@ from pipelines.config import Profile
 from pipelines.errors import DataError
 from pipelines.restoration import actor_stream
 from pipelines.scenes import Form
+from pipelines.sources import read
 from pipelines.tasks import Task, find
 
 HELD_OUT = "held-out"
+CAPTURED = "-captured"
+"""Ends the name of a benchmark whose lq was taken by a camera, not made."""
 MEASURES = ("input_psnr_db", "psnr_db", "input_ssim", "ssim")
 
 
@@ -79,6 +83,8 @@ class Subject:
     """Of gt, then of the captured views; where lq is made, of gt alone."""
     keys: tuple[tuple[str, ...], ...]
     """Of each image, one below each root."""
+    sizes: tuple[tuple[int, ...], ...]
+    """Bytes of the files, as they were listed."""
     digest: str
     profile: Profile = "keep"
     """What becomes of embedded colour profiles."""
@@ -110,8 +116,11 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         found = task_of(version).gate
         if catalogue.digest() not in version.tags.get("manifest_sha256", "").split("+"):
             say(f"note: {version} was trained on another manifest; it may have seen these photos")
+        if catalogue.captured:
+            found = dataclasses.replace(found, name=f"{found.name}{CAPTURED}")
         roots, profile = (catalogue.root, *catalogue.lq_roots), catalogue.profile
-        images_of = rows.select(["key", "lq_keys", "etag", "lq_etags"]).to_pylist()
+        images_of = rows.to_pylist()
+        sizes = tuple((row["num_bytes"], *row["lq_num_bytes"]) for row in images_of)
         keys = tuple((row["key"], *row["lq_keys"]) for row in images_of)
         etags = ["\0".join((row["etag"], *row["lq_etags"])) for row in images_of]
     elif name in BENCHMARKS:
@@ -123,11 +132,13 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         if not entries:
             raise JobError(f"no images in {root}; {name} expects them there")
         profile, roots, keys = "keep", (root,), tuple((entry.key,) for entry in entries)
+        sizes = tuple((entry.num_bytes,) for entry in entries)
         etags = [str(entry.num_bytes) for entry in entries]
     else:
         raise JobError(f"unknown benchmark {name!r}; use {HELD_OUT} or {', '.join(BENCHMARKS)}")
     lines = "\n".join("\0".join((*key, etag)) for key, etag in zip(keys, etags, strict=True))
-    return Subject(found, roots, keys, hashlib.sha256(lines.encode()).hexdigest(), profile)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return Subject(found, roots, keys, sizes, digest, profile)
 
 
 def task_of(version: Version) -> Task:
@@ -142,7 +153,10 @@ def measure(chosen: Subject, files: dict[str, bytes], cluster: Cluster) -> Score
     cluster.require_shared(*chosen.roots)
     pool = cluster.pool(most=len(chosen.keys))
     loader = LoadRestorer(ray.put(files), cluster.threads(pool.actors))
-    items = [{"keys": list(keys)} for keys in chosen.keys]
+    items = [
+        {"keys": list(keys), "sizes": list(sizes)}
+        for keys, sizes in zip(chosen.keys, chosen.sizes, strict=True)
+    ]
     rows = []
     with bar(f"evaluating {chosen.benchmark.name}", len(items)) as progress:
         for row in actor_stream(items, Measure, (chosen, loader), pool):
@@ -172,7 +186,7 @@ class Measure:
         """Return the scores of one image."""
         benchmark, key = self.chosen.benchmark, str(item["keys"][0])
         try:
-            gt, lq = self._pair(item["keys"])
+            gt, lq = self._pair(item["keys"], item["sizes"])
         except ValueError as error:
             raise DataError(f"{key}: {error}") from error
         restored = self.restore(lq)
@@ -188,14 +202,11 @@ class Measure:
             raise DataError(f"{key}: {error}") from error
         return {"key": key} | {f"input_{name}": x for name, x in before.items()} | after
 
-    def _pair(self, keys: list[str]) -> tuple[Any, Any]:
+    def _pair(self, keys: list[str], sizes: list[int]) -> tuple[Any, Any]:
         """Return gt, and the lq that was captured with it or is made of it."""
         benchmark = self.chosen.benchmark
         form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
-        files = (
-            storage.get(storage.join(root, key))
-            for root, key in zip(self.chosen.roots, keys, strict=True)
-        )
+        files = map(read, self.chosen.roots, keys, sizes)
         gt, *views = (
             images.eight_bit(form(images.decode(file, self.chosen.profile).pixels))
             for file in files

@@ -8,6 +8,7 @@ if __name__ == "__main__":
     sys.exit(cli.main(["prepare", *sys.argv[1:]]))
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from jobs.console import Bar, bar, say, working
 from jobs.errors import JobError
 from pipelines import indexing, manifest, packing, storage
 from pipelines.config import Folders
+from pipelines.errors import DataError
 from pipelines.manifest import Manifest
 
 SHOWN_BAD = 10
@@ -38,6 +40,7 @@ def run(job: PrepareJob) -> Manifest:
         profile=job.profile,
     )
     uri = place.manifest_uri(job.manifest)
+    tell_replaced(folders, uri)
     with working(f"listing {', '.join((folders.root, *folders.lq_roots))}"):
         survey = indexing.survey(folders, uri)
     if survey.todo.num_rows:
@@ -65,6 +68,14 @@ def tiled(catalogue: Manifest, folder: str, uri: str) -> Manifest:
     if left:
         say(f"  {left} could not be read again and stay as they are")
     return catalogue
+
+
+def tell_replaced(folders: Folders, uri: str) -> None:
+    """Say when a manifest of other photos is written over."""
+    with suppress(DataError):
+        earlier = manifest.read(uri)
+        if earlier.root != folders.root:
+            say(f"note: {uri} is of {earlier.root} so far and is written anew")
 
 
 def counted(tables: Iterable[pa.Table], progress: Bar) -> Iterator[pa.Table]:

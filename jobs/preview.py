@@ -15,7 +15,7 @@ from jobs.config import PreviewJob
 from jobs.console import say
 from jobs.errors import JobError
 from pipelines import images, manifest, storage, tasks
-from pipelines.errors import ImageError
+from pipelines.errors import ImageError, OutageError, StorageError
 from pipelines.preview import Picture, Sheet, contact_sheet
 from pipelines.sources import Fetched, Files, Source, entries
 from pipelines.tasks import Task
@@ -29,6 +29,8 @@ Named: TypeAlias = tuple[str, Callable[[], Fetched]]
 def run(job: PreviewJob) -> str:
     """Write the contact sheet and return its uri; photos that cannot be read are named."""
     task = tasks.find(job.task)
+    if job.side_px < task.pairs.scale:
+        raise JobError(f"side_px {job.side_px} is less than the scale; use {task.pairs.scale}")
     sheet = Sheet(task=task, samples=job.samples, side_px=job.side_px, seed=job.seed)
     is_table = job.photos.endswith(TABLE)
     fetch = from_manifest(job, task) if is_table else from_photos(job, task)
@@ -36,15 +38,20 @@ def run(job: PreviewJob) -> str:
     for index, (name, read) in enumerate(fetch):
         try:
             rows.append(sheet.row(read(), index))
-        except ImageError as error:
+        except OutageError:
+            raise
+        except (ImageError, StorageError) as error:
             say(f"left out {name}: {error}")
         if len(rows) == job.rows:
             break
     if not rows:
-        raise JobError(f"no photo of {job.photos} can be shown; name a folder of photos")
+        raise JobError(
+            f"no photo of {job.photos} can be shown; name a folder of photos, or for a manifest a "
+            f"--side-px below {job.side_px}"
+        )
     target = storage.absolute(job.target or f"preview-{job.task}.png")
     storage.put(target, contact_sheet(rows))
-    say(f"{task.title}: {len(rows)} photos, {job.samples} samples each: {target}")
+    say(f"{task.title}: {len(rows)} photos: {target}")
     return target
 
 

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 from jobs.config import PromoteJob
 from jobs.console import say
 from jobs.errors import JobError
-from jobs.evaluate import task_of
+from jobs.evaluate import CAPTURED, task_of
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker, Version
 
 
@@ -26,10 +26,17 @@ def run(job: PromoteJob) -> Version:
     if champion is not None and champion.number == candidate.number:
         say(f"{candidate} is the champion already")
         return candidate
-    judge(candidate, champion, task_of(candidate).gate.name)
+    judge(candidate, champion, gate_of(candidate))
     tracker.promote(candidate)
     say(f"{candidate} is the champion of {job.name}")
     return candidate
+
+
+def gate_of(candidate: Version) -> str:
+    """Return the benchmark that judges: captured pairs, where it was measured on such."""
+    made = task_of(candidate).gate.name
+    captured = f"{made}{CAPTURED}"
+    return captured if f"psnr_db.{captured}" in candidate.tags else made
 
 
 def judge(candidate: Version, champion: Version | None, benchmark: str) -> None:

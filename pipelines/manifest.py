@@ -138,7 +138,7 @@ def read(uri: str) -> Manifest:
         raise ManifestError(f"no manifest at {uri}; write one with: laformer prepare PHOTOS")
     try:
         table = pq.read_table(io.BytesIO(storage.get(uri)))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise ManifestError(
             f"{uri} is not a manifest ({error}); name another file, or remove it and run "
             "laformer prepare"
@@ -153,13 +153,18 @@ def read(uri: str) -> Manifest:
         raise OldManifestError(
             f"{uri} has the columns of another version; run laformer prepare again"
         )
-    return Manifest(
-        root=facts[b"root"].decode(),
-        table=table.replace_schema_metadata(),
-        lq_roots=tuple(json.loads(facts[b"lq_roots"])),
-        scale=int(facts[b"scale"]),
-        profile="srgb" if facts[b"profile"] == b"srgb" else "keep",
-    )
+    try:
+        return Manifest(
+            root=facts[b"root"].decode(),
+            table=table.replace_schema_metadata(),
+            lq_roots=tuple(json.loads(facts[b"lq_roots"])),
+            scale=int(facts[b"scale"]),
+            profile="srgb" if facts[b"profile"] == b"srgb" else "keep",
+        )
+    except (KeyError, ValueError) as error:
+        raise ManifestError(
+            f"{uri} has damaged facts ({error}); remove it and run laformer prepare"
+        ) from error
 
 
 def held_out(keys: Any, holdout: float) -> np.ndarray[Any, np.dtype[np.bool_]]:

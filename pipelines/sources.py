@@ -93,7 +93,7 @@ class Fetched:
         """Decode. Raises ImageError for what is not what `laformer prepare` saw."""
         gt, *views = self.content.pictures()
         if min(gt.shape[:2]) < least_px:
-            raise ImageError("smaller than it was when laformer prepare saw it")
+            raise ImageError(f"{gt.shape[1]} x {gt.shape[0]} pixels; a side has {least_px} or more")
         for view in views:
             if tuple(side * self.pairs.scale for side in view.shape[:2]) != gt.shape[:2]:
                 raise ImageError(f"lq is {view.shape[:2]} and gt {gt.shape[:2]}: not one scene")
@@ -127,11 +127,12 @@ class Entries:
                 span = storage.get_range(row["shard"], row["offset"], row["shard_bytes"])
                 return Fetched(self.source.pairs, Packed(keys, span))
         sizes = (row["num_bytes"], *row["lq_num_bytes"])
-        files = tuple(map(_read, self.roots, keys, sizes))
+        files = tuple(map(read, self.roots, keys, sizes))
         return Fetched(self.source.pairs, Files(files, self.source.profile))
 
 
-def _read(root: str, key: str, num_bytes: int) -> bytes:
+def read(root: str, key: str, num_bytes: int) -> bytes:
+    """Return the bytes of an image. Raises StorageError when they are not as many as listed."""
     data = storage.get(storage.join(root, key))
     if len(data) != num_bytes:
         raise StorageError(

@@ -223,6 +223,9 @@ def _explain(uri: str, fault: Fault, error: OSError) -> str:
 def _read(uri: str) -> bytes:
     match _locate(uri):
         case Path() as path:
+            # A pipe would be waited for, and some devices never end.
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise StorageError(f"{path} is a pipe or a device, not a file; remove it")
             with path.open("rb") as file:
                 data, num_bytes = file.read(), os.fstat(file.fileno()).st_size
         case place:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import ray.data
 
-from pipelines import manifest, storage
+from pipelines import manifest
 from pipelines.config import DataConfig, Profile
 from pipelines.context import streaming
 from pipelines.errors import ManifestError
 from pipelines.pairs import Pairs
 from pipelines.scenes import Crop, Form
-from pipelines.sources import Fetched, Files, pairs_of
+from pipelines.sources import Fetched, Files, pairs_of, read
 from pipelines.tasks import Task
 
 SEED = 0
@@ -64,10 +64,8 @@ class ValidationReader:
         """Return at most side x side pixels from the centre, lq seeded by the row alone."""
         source = self.sources[item["source"]]
         keys = (item["key"], *item["lq_keys"])
-        files = (
-            storage.get(storage.join(root, key))
-            for root, key in zip(source.roots, keys, strict=True)
-        )
+        sizes = (item["num_bytes"], *item["lq_num_bytes"])
+        files = map(read, source.roots, keys, sizes)
         content = Files(tuple(files), source.profile)
         scene = Fetched(source.pairs, content).scene(source.pairs.scale)
         crop = Crop.centre(scene.gt.shape, self.side_px, source.pairs.scale)

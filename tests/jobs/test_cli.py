@@ -98,6 +98,13 @@ def test_what_is_not_understood_is_one_message(argv, message, capsys):
         (["train", "demo", "--train.patch-px", "130"], "patch_px 130 is not a multiple of 8"),
         (["train", "demo", "--task", "other"], "--task"),
         (["train", "demo", "--weight", "2", "--weight", "1"], "0 manifests have 2 weights"),
+        (
+            ["train", "demo", "--weight", "0"],
+            "weight 0 is less than 1; use whole numbers from 1 on",
+        ),
+        (["preview", "jpeg", "photos", "--seed", "-1"], "seed -1 is negative; use 0 or more"),
+        (["preview", "jpeg", "photos", "--side-px", "200000"], "side_px 200000 is not 1 to 2048"),
+        (["preview", "jpeg", "photos", "--target", "x.jpg"], "target x.jpg does not end in .png"),
         (["prepare", "photos", "--holdout", "2"], "holdout 2.0 is outside [0, 1)"),
         (["export", "s3://b/model.onnx"], "target s3://b/model.onnx is no file of this machine"),
         (["export", "model.pth"], "target model.pth ends neither in .onnx nor in .pt2"),

@@ -62,13 +62,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+def item(folder, keys=("a.png",)):
+    return {"keys": list(keys), "sizes": [(folder / key).stat().st_size for key in keys]}
+
+
 def subject(benchmark, folder):
-    return Subject(benchmark, (str(folder),), (("a.png",),), "digest")
+    return Subject(benchmark, (str(folder),), (("a.png",),), ((0,),), "digest")
 
 
 def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
     benchmark = held_out_sr(4)
-    row = Measure(subject(benchmark, folder), cubic(4))({"keys": ["a.png"]})
+    row = Measure(subject(benchmark, folder), cubic(4))(item(folder))
     gt = photo(1, size=(43, 50))[:40, :48]
     lq = imresize(gt, 10, 12)
     for prefix, round_between in (("input_", False), ("", True)):
@@ -80,7 +84,7 @@ def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
 
 
 def test_a_protocol_without_ssim_has_none_in_its_rows(folder):
-    row = Measure(subject(held_out(25), folder), cubic(1))({"keys": ["a.png"]})
+    row = Measure(subject(held_out(25), folder), cubic(1))(item(folder))
     assert set(row) == {"key", "input_psnr_db", "psnr_db"}
 
 
@@ -89,11 +93,11 @@ def test_a_model_of_another_scale_and_too_small_a_photo_are_explained(folder):
     with pytest.raises(
         DataError, match=r"a.png: .*\(20, 24, 3\) but gt \(40, 48, 3\); held-out-x4"
     ):
-        measure({"keys": ["a.png"]})
+        measure(item(folder))
     small = images.encode(Photo(pixels=photo(1, size=(16, 50))), ".png")
     (folder / "a.png").write_bytes(small)
     with pytest.raises(DataError, match=r"a.png: image .* the window of SSIM"):
-        Measure(subject(held_out_sr(4), folder), cubic(4))({"keys": ["a.png"]})
+        Measure(subject(held_out_sr(4), folder), cubic(4))(item(folder))
 
 
 def test_captured_lq_is_read_and_the_benchmark_of_one_dual_pixel_view_is_shown(tmp_path):
@@ -111,7 +115,10 @@ def test_captured_lq_is_read_and_the_benchmark_of_one_dual_pixel_view_is_shown(t
     names = ("gt", "left", "right")
     roots, keys = (tuple(f"{tmp_path}/{name}" for name in names), tuple(f"{n}.png" for n in names))
     gate = TASKS["deblur-defocus-dual"].gate
-    row = Measure(Subject(gate, roots, (keys,), "digest"), lambda: restore)({"keys": list(keys)})
+    paths = [f"{name}/{key}" for name, key in zip(names, keys, strict=True)]
+    sizes = tuple(item(tmp_path, paths)["sizes"])
+    subject = Subject(gate, roots, (keys,), (sizes,), "digest")
+    row = Measure(subject, lambda: restore)({"keys": list(keys), "sizes": list(sizes)})
     assert np.array_equal(seen[0], np.concatenate([gt // 2, 255 - gt], axis=2))
     assert row["psnr_db"] == np.inf
     assert row["input_psnr_db"] == metrics.psnr(gt // 2, gt)

@@ -192,7 +192,7 @@ def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path, 
     assert 0 < replaced < 16
     assert f"{replaced:.0f} samples were cut from other photos" in capsys.readouterr().out
     (score,) = evaluate.run(EvaluateJob(model=str(done.version), manifest=table))
-    assert score.benchmark == "held-out-deblur-defocus-dual"
+    assert score.benchmark == "held-out-deblur-defocus-dual-captured"
     # The views of these pairs are their gt.
     assert score.input_psnr_db == np.inf
 

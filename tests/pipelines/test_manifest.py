@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,3 +122,20 @@ def test_a_manifest_of_another_version_is_told_apart(tmp_path):
     pq.write_table(pa.table({"a": [1]}, metadata={"root": "photos"}), tmp_path / "m.parquet")
     with pytest.raises(OldManifestError, match="run laformer prepare again"):
         manifest.read(str(tmp_path / "m.parquet"))
+
+
+def test_damaged_facts_and_bytes_are_explained(tmp_path):
+    uri = str(tmp_path / "m.parquet")
+    table = complete(1, {"key": ["a.png"]})
+    for facts in ({"scale": "x"}, {"lq_roots": "{"}):
+        whole = {"root": "r", "scale": "1", "profile": "keep", "lq_roots": "[]"} | facts
+        pq.write_table(table.replace_schema_metadata(whole), uri)
+        with pytest.raises(
+            ManifestError, match=r"has damaged facts .*; remove it and run laformer"
+        ):
+            manifest.read(uri)
+    data = bytearray(Path(uri).read_bytes())
+    data[-200:-100] = bytes(100)
+    Path(uri).write_bytes(data)
+    with pytest.raises(ManifestError, match="remove it and run laformer prepare"):
+        manifest.read(uri)

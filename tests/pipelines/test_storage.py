@@ -552,3 +552,11 @@ def test_refused_credentials(endpoint, bucket, users, monkeypatch):
 def use(monkeypatch, credentials):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", credentials[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credentials[1])
+
+
+def test_a_pipe_and_a_device_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        with pytest.raises(StorageError, match="is a pipe or a device, not a file; remove it"):
+            storage.get(str(tmp_path / name))
