@@ -55,6 +55,12 @@ def run(job: DemoJob) -> Path:
     """Run prepare, train, evaluate, promote and restore; write the page and return its path."""
     started = time.perf_counter()
     recipe = recipes.recipe(job.recipe)
+    task = find(recipe.task)
+    if (task.channels, task.views) != (3, 1):
+        raise JobError(
+            f"the demo shows one colour photo before and after, but {recipe.task} has {task.views} "
+            f"views of {task.channels} channels; use for example --recipe demo-derain"
+        )
     folder = storage.join(place.store(), "demo")
     manifest_uri = storage.join(folder, "manifest.parquet")
     with connected():

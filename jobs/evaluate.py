@@ -37,7 +37,7 @@ from pipelines.config import Profile
 from pipelines.errors import DataError
 from pipelines.restoration import actor_stream
 from pipelines.scenes import Form
-from pipelines.sources import read
+from pipelines.sources import pairs_of, read
 from pipelines.tasks import Task, find
 
 HELD_OUT = "held-out"
@@ -116,6 +116,7 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
         found = task_of(version).gate
         if catalogue.digest() not in version.tags.get("manifest_sha256", "").split("+"):
             say(f"note: {version} was trained on another manifest; it may have seen these photos")
+        pairs_of(uri, catalogue, task_of(version))  # refuses pairs of another task
         if catalogue.captured:
             found = dataclasses.replace(found, name=f"{found.name}{CAPTURED}")
         roots, profile = (catalogue.root, *catalogue.lq_roots), catalogue.profile
@@ -137,6 +138,7 @@ def subject(name: str, job: EvaluateJob, version: Version) -> Subject:
     else:
         raise JobError(f"unknown benchmark {name!r}; use {HELD_OUT} or {', '.join(BENCHMARKS)}")
     lines = "\n".join("\0".join((*key, etag)) for key, etag in zip(keys, etags, strict=True))
+    lines += "" if profile == "keep" else f"\n{profile}"
     digest = hashlib.sha256(lines.encode()).hexdigest()
     return Subject(found, roots, keys, sizes, digest, profile)
 

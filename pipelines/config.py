@@ -76,6 +76,10 @@ class Folders:
             raise ValueError(
                 "match and scale are about captured pairs; name their folder with --lq"
             )
+        if len(set(self.lq_roots)) < len(self.lq_roots):
+            raise ValueError(
+                f"lq {self.lq_roots[0]} is given twice; give the left and the right view"
+            )
         if self.root in self.lq_roots and not self.match:
             raise ValueError(
                 f"lq {self.root} is the folder of gt too; tell them apart with for example "

@@ -46,7 +46,10 @@ def to_float(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def like(values: NDArray[np.float32], gt: Pixels) -> Any:
-    """Return float32 `values` in the dtype of `gt`: integers rounded and clipped, floats not."""
+    """Return float32 `values` in the dtype of `gt`: integers rounded and clipped, floats not.
+
+    Values are finite and below 30,000 times the range, where OpenCV's integers end.
+    """
     if gt.dtype == np.float32:
         return values
     height, width, channels = values.shape

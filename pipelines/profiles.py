@@ -83,14 +83,18 @@ def fitted(profile: bytes, num_channels: int) -> bytes:
     """
     if fits(profile, num_channels):
         return profile
-    curve = _tags(profile).get(b"kTRC") if colour_space(profile) == GREY else None
+    try:
+        tags_of = _tags(profile)
+    except _DAMAGED as error:
+        raise ImageError("its colour profile is damaged; save it without", "damaged") from error
+    curve = tags_of.get(b"kTRC") if colour_space(profile) == GREY else None
     if curve is None or profile[20:24] != b"XYZ ":
         raise ImageError(
             f"colour profile of space {colour_space(profile)!r} does not fit {num_channels} "
             "channels; decode with profile='srgb'"
         )
     columns = zip((b"rXYZ", b"gXYZ", b"bXYZ"), _SRGB_TO_XYZ.T, strict=True)
-    tags = {name: value for name, value in _tags(profile).items() if name in _DESCRIPTIVE}
+    tags = {name: value for name, value in tags_of.items() if name in _DESCRIPTIVE}
     tags |= {name: _xyz(column) for name, column in columns}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     return _packed(profile[:16] + RGB.encode() + profile[20:128], tags)

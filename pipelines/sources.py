@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import pyarrow as pa
 
@@ -13,6 +14,8 @@ from pipelines.manifest import Manifest
 from pipelines.pairs import Captured, Pairs
 from pipelines.scenes import Decoded, Picture, Scene
 from pipelines.tasks import Task
+
+_READING = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +145,14 @@ def read(root: str, key: str, num_bytes: int) -> bytes:
     return data
 
 
-@lru_cache(maxsize=8)
 def entries(source: Source, min_px: int) -> Entries:
-    """Return the images of a source, read once per process."""
+    """Return the images of a source, read once per process, whichever thread comes first."""
+    with _READING:
+        return _entries(source, min_px)
+
+
+@lru_cache(maxsize=8)
+def _entries(source: Source, min_px: int) -> Entries:
     catalogue = manifest.read(source.manifest_uri)
     if catalogue.digest() != source.digest:
         raise ManifestError(

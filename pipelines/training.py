@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 
 from pipelines import manifest
@@ -49,6 +50,8 @@ class TrainingStream:
     """Of gt: 16 bits as soon as one image has 16, so that no block mixes types."""
     lq_dtype: str
     """Of lq."""
+    views: int
+    """Images of lq for each gt."""
     patch_px: int
     """Side of a crop of gt in pixels."""
     plan: Plan
@@ -65,14 +68,19 @@ class TrainingStream:
         if patch_px % task.pairs.scale:
             raise DataError(
                 f"patch {patch_px} is not a multiple of the scale {task.pairs.scale}; "
-                f"use {patch_px // task.pairs.scale * task.pairs.scale}"
+                f"use {max(1, patch_px // task.pairs.scale) * task.pairs.scale}"
             )
         catalogues = [manifest.read(uri) for uri in uris]
         tables = [
             _training_table(uri, catalogue, patch_px)
             for uri, catalogue in zip(uris, catalogues, strict=True)
         ]
-        bits = max(max(table["bits"].to_pylist()) for table in tables)
+        if " at 0x" in repr(task.pairs):
+            raise DataError(
+                f"{task.pairs} has another name in every process, so that no run could resume; "
+                "make the degradation a frozen dataclass"
+            )
+        bits = max(pc.max(table["bits"]).as_py() for table in tables)
         form = Form(bits=bits, channels=task.channels)
         sources = tuple(
             Source.of(uri, catalogue, task) for uri, catalogue in zip(uris, catalogues, strict=True)
@@ -81,6 +89,7 @@ class TrainingStream:
             sources=sources,
             form=form,
             lq_dtype=str(np.result_type(*(_lq_dtype(each.pairs, form) for each in sources))),
+            views=task.views,
             patch_px=patch_px,
             plan=Plan(source_images=tuple(table.num_rows for table in tables), **plan_options),
         )
@@ -93,10 +102,8 @@ class TrainingStream:
     @property
     def row_bytes(self) -> int:
         """Bytes of one sample, gt and lq."""
-        pairs = self.sources[0].pairs
-        views = pairs.views if isinstance(pairs, Captured) else 1
         gt = self.patch_px**2 * self.form.channels
-        lq = gt * views // pairs.scale**2
+        lq = gt * self.views // self.sources[0].pairs.scale ** 2
         return gt * self.form.bits // 8 + lq * np.dtype(self.lq_dtype).itemsize
 
     def fingerprint(self) -> dict[str, object]:
@@ -105,6 +112,8 @@ class TrainingStream:
             "manifest": self.digest,
             "pairs": "+".join(repr(source.pairs) for source in self.sources),
         }
+        # Other builds of these round the last bit of a blur in another way.
+        facts |= {"numpy": np.__version__, "opencv": cv2.__version__}
         return facts | {"patch_px": self.patch_px} | asdict(self.form) | asdict(self.plan)
 
     @property
@@ -257,6 +266,11 @@ class Rows:
 
 def in_units_of(dtype: Any, lq: Degraded) -> Degraded:
     """Return lq in a type that holds it: a mixture has one type, the widest of its sources."""
+    if np.issubdtype(lq.dtype, np.floating) and np.issubdtype(dtype, np.integer):
+        raise DataError(
+            f"the degradation gave {lq.dtype} after {dtype}; let each of its choices give the "
+            "same, for example GaussianNoise(..., clip=True)"
+        )
     if lq.dtype == dtype or np.issubdtype(lq.dtype, np.floating):
         return lq
     if np.issubdtype(dtype, np.floating):

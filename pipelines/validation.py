@@ -28,7 +28,8 @@ def validation_stream(uris: tuple[str, ...], *, task: Task, config: DataConfig) 
         pairs, roots = pairs_of(uri, catalogue, task), (catalogue.root, *catalogue.lq_roots)
         readers.append(HeldOut(roots, pairs, catalogue.profile))
         items += [
-            {"source": source, "row": row} | each for row, each in enumerate(rows.to_pylist())
+            {"source": source, "row": row} | each
+            for row, each in enumerate(rows.slice(0, config.validation_images).to_pylist())
         ]
     if not items:
         raise ManifestError(

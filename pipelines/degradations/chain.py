@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from pipelines.pixels import Degrade, Pixels, like, to_float
+from pipelines.pixels import Degrade, Pixels, like, margin_of, scale_of, to_float
 
 Frame: TypeAlias = tuple[int, int]
 """Height and width, in px, of the gt that enters the outermost chain."""
@@ -54,12 +54,19 @@ class Chain:
     @property
     def scale(self) -> int:
         """By how much lq is smaller than gt: the product over the steps."""
-        return math.prod(map(_scale, self.steps))
+        return math.prod(map(scale_of, self.steps))
 
     @property
     def margin_px(self) -> int:
-        """How many px around a crop are needed: the sum over the steps."""
-        return sum(map(_margin_px, self.steps))
+        """Pixels of gt around a crop that are needed: a step after a reduction needs as many more.
+
+        Rounded up to whole pixels of lq.
+        """
+        total, reduced = 0, 1
+        for step in self.steps:
+            total += reduced * margin_of(step)
+            reduced *= scale_of(step)
+        return -(-total // reduced) * reduced
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq in the dtype of gt, as large as the steps make it."""
@@ -95,7 +102,7 @@ class OneOf:
                 f"weights {weights} are not one of at least 0 for each of {len(choices)} choices, "
                 "with a sum above 0; use for example OneOf(a, b, weights=(0.9, 0.1))"
             )
-        scales = [_scale(choice) for choice in choices]
+        scales = [scale_of(choice) for choice in choices]
         if len(set(scales)) > 1:
             raise ValueError(
                 f"choices reduce by {scales}, and samples of a batch are of one size; use choices "
@@ -110,12 +117,12 @@ class OneOf:
     @property
     def scale(self) -> int:
         """By how much lq is smaller than gt, whichever is drawn."""
-        return _scale(self.choices[0])
+        return scale_of(self.choices[0])
 
     @property
     def margin_px(self) -> int:
         """How many px around a crop are needed: the most of any choice."""
-        return max(map(_margin_px, self.choices))
+        return max(map(margin_of, self.choices))
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return what the drawn choice returns."""
@@ -157,12 +164,12 @@ class Sometimes:
     @property
     def scale(self) -> int:
         """By how much lq is smaller than gt: always 1."""
-        return _scale(self.step)
+        return scale_of(self.step)
 
     @property
     def margin_px(self) -> int:
         """How many px around a crop are needed when the step happens."""
-        return _margin_px(self.step)
+        return margin_of(self.step)
 
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return what the step returns, or a copy of gt."""
@@ -176,16 +183,3 @@ class Sometimes:
             return step(gt, rng) if rng.random() < self.probability else gt.copy()
 
         return run
-
-
-def _scale(step: Degrade) -> int:
-    """Return by how much a step reduces: 1 unless it says so."""
-    scale = getattr(step, "scale", 1)
-    # The `scale` of Poisson noise is a range of strengths: it keeps the size.
-    return scale if isinstance(scale, int) else 1
-
-
-def _margin_px(step: Degrade) -> int:
-    """Return how many px a step needs around a crop: none unless it says so."""
-    margin_px: int = getattr(step, "margin_px", 0)
-    return margin_px

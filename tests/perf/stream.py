@@ -140,7 +140,9 @@ class Contenders:
         self.runs = {}
 
     def __enter__(self):
-        from jobs.cluster import connected
+        import ray
+
+        from jobs.cluster import QUIET
 
         places = [(path,) for path in self.paths]
         self.runs["bare loop, PNG"] = loaders.PlainLoop(places, CROPS)
@@ -151,8 +153,15 @@ class Contenders:
             loaders.ManyCrops(places, CROPS), batch_size=None
         )
         self.add_web_dataset()
-        self.cluster = connected()
-        self.cluster.__enter__()
+        # One task a core, as the others have one process a core.
+        os.environ |= QUIET
+        ray.init(
+            address="local",
+            num_cpus=loaders.PROCESSES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
         tiles = self.add_ours(str(self.folder), "")
         self.runs["bare loop, tiles"] = loaders.PlainLoop(tiles, CROPS)
         if self.bucket:
@@ -190,7 +199,9 @@ class Contenders:
     def __exit__(self, *error):
         for run in self.runs.values():
             run.close()
-        self.cluster.__exit__(*error)
+        import ray
+
+        ray.shutdown()
 
 
 class Cost(NamedTuple):

@@ -6,13 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import images, manifest, packing, storage
+from pipelines import images, manifest, packing, sources, storage
 from pipelines.config import Folders
 from pipelines.images import Photo
 from pipelines.indexing import index
 from pipelines.packing import Packer
 from pipelines.plan import Span
-from pipelines.sources import entries
 from pipelines.tasks import TASKS
 from pipelines.training import CropReader
 from tests.pipelines.test_training import digests, photo, stream, write_pairs, write_photos
@@ -29,7 +28,7 @@ def packed(uri, folder):
 
 def read(uri, task=TASKS["denoise-gaussian"]):
     """Return the hashes of some samples and how many were replaced, as a new process does."""
-    entries.cache_clear()
+    sources._entries.cache_clear()
     block = CropReader(stream(uri, task=task)).read(SPAN)
     return digests(block), int((block["replaced"] > 0).sum())
 

@@ -163,14 +163,15 @@ def test_a_framed_step_alone_takes_what_it_sees_for_gt():
 def test_scale_is_the_product_and_the_margin_the_sum():
     chain = Chain(Every(2, margin_px=3), Times(2), Sometimes(0.5, Every(1, margin_px=5)), Every(3))
     assert chain.scale == 6
-    assert chain.margin_px == 8
+    # A step after a reduction by two reaches twice as far: 3 + 2 * 5, in whole pixels of lq.
+    assert chain.margin_px == 18
     assert (Chain().scale, Chain().margin_px) == (1, 0)
 
 
 def test_choices_agree_on_scale_and_the_largest_margin_counts():
     one_of = OneOf(Chain(Every(2, margin_px=3), Times(2)), Every(2, margin_px=2))
     assert one_of.scale == 2
-    assert one_of.margin_px == 3
+    assert one_of.margin_px == 4
     with pytest.raises(ValueError, match=r"choices reduce by \[2, 1\]"):
         OneOf(Every(2), Times(2))
 
