@@ -61,6 +61,15 @@ def like(values: NDArray[np.float32], gt: Pixels) -> Any:
     return levels.reshape(height, width, channels)
 
 
+def to_eight_bit(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return the nearest levels of 8 bits; uint8 is returned as it is."""
+    levels: NDArray[np.uint8] = (
+        pixels if pixels.dtype == np.uint8 else like(to_float(pixels), _EIGHT_BITS)
+    )
+    return levels
+
+
+_EIGHT_BITS: Final = np.empty(0, np.uint8)
 _LEVELS: Final[dict[str, tuple[Any, int]]] = {
     "B": (255.0, cv2.CV_8U),
     "H": (65535.0, cv2.CV_16U),

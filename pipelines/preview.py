@@ -1,7 +1,6 @@
 """A contact sheet: crops as training sees them, a photo a row, the clean crop first."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import cv2
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines import images
 from pipelines.pairs import Captured
-from pipelines.pixels import Degraded, like, to_float
+from pipelines.pixels import Degraded, to_eight_bit
 from pipelines.scenes import Crop, Form
 from pipelines.sources import Fetched
 from pipelines.tasks import Task
@@ -17,7 +16,6 @@ from pipelines.tasks import Task
 GAP_PX = 4
 LABEL_PX = 22
 """Height of the line of text above the columns."""
-_EIGHT_BITS: Final = np.empty(0, np.uint8)
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -57,8 +55,7 @@ class Sheet:
 
     def _shown(self, pixels: Degraded) -> Picture:
         """Return 8-bit RGB of the sheet's size; small images in visible pixels."""
-        floats = pixels.astype(np.float32) if pixels.dtype == np.float16 else to_float(pixels)
-        levels: Picture = like(floats, _EIGHT_BITS)
+        levels = to_eight_bit(pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels)
         if levels.shape[2] == 1:
             levels = np.repeat(levels, 3, axis=2)
         size = (self.side_px, self.side_px)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.degradations.convolution import convolve
+from pipelines.degradations.fields import smooth_field
 from pipelines.degradations.linear_light import from_linear, to_linear, unclipped
 from pipelines.pixels import Pixels
 
@@ -34,14 +35,6 @@ def half_disk(radius: float, side: Literal[-1, 1]) -> NDArray[np.float32]:
     return whole * (1 + side * np.sign(away)).astype(np.float32)
 
 
-def smooth_field(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a smooth random field (H, W) that spans 0 to 1."""
-    nodes = rng.standard_normal(rng.integers(2, 6, size=2), dtype=np.float32)
-    field: Any = cv2.resize(nodes, (width, height), interpolation=cv2.INTER_CUBIC)
-    low, high = field.min(), field.max()
-    return np.asarray((field - low) / max(high - low, 1e-6), np.float32)
-
-
 def blend(
     light: NDArray[np.float32], layers: Layers, kernels: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
@@ -63,9 +56,9 @@ class Defocus:
 
     The picture has 1 to `layers` depths, cut from a smooth random field; a disk's radius is its
     depth's circle of confusion, radius ~ U(low, high). A sample has steep or gradual steps of
-    depth. Source: disk kernels as in Lee et al. 2019 (DMENet) and the layered lens model of
-    synthetic defocus. Whites regain the light that the file clipped, so that lamps and glints make
-    bright disks. The reference of the field, DPDD, is two photos at two apertures.
+    depth: the layered model of a thin lens. Whites regain the light that the file clipped, so
+    that lamps and glints make bright disks. The reference of the field, DPDD, is two photos at two
+    apertures.
     """
 
     radius: tuple[float, float] = (1, 10)
@@ -100,7 +93,7 @@ class Defocus:
         num = int(rng.integers(1, self.layers + 1))
         radii = np.sort(rng.uniform(*self.radius, num)).tolist()
         steepness = np.float32(rng.uniform(2, 8))
-        depth = smooth_field(height, width, rng)[..., None] * np.float32(num - 1)
+        depth = smooth_field((height, width), rng)[..., None] * np.float32(num - 1)
         behind = np.floor(depth)
         # Half to an eighth of the way between two depths is a mixture of both.
         depth = behind + np.clip((depth - behind - 0.5) * steepness + 0.5, 0, 1)

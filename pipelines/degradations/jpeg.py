@@ -1,14 +1,12 @@
 """JPEG compression."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from pipelines import images
-from pipelines.pixels import Pixels, like, to_float
-
-EIGHT_BITS: Final = np.empty(0, np.uint8)
+from pipelines.pixels import Pixels, like, to_eight_bit, to_float
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,6 @@ class Jpeg:
         """Return lq (H, W, C) in the dtype of gt."""
         low, high = self.quality
         quality = int(rng.integers(low, high + 1))
-        levels = images.eight_bit(like(gt, EIGHT_BITS) if gt.dtype == np.float32 else gt)
+        levels = to_eight_bit(gt)
         lq = images.recompress(levels, quality)
         return lq if gt.dtype == np.uint8 else like(to_float(lq), gt)

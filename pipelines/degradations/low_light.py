@@ -13,8 +13,8 @@ from pipelines.pixels import Pixels, like, to_float
 class LowLight:
     """lq = beta (alpha gt)^gamma, then a sensor's noise in linear light, clipped.
 
-    alpha and beta darken all levels alike, gamma the shadows most. Source: Lv et al. 2018 (MBLLEN)
-    and 2021 (AgLLNet), whose ranges these are. A power of 5 leaves little of a dark scene.
+    alpha and beta darken all levels alike, gamma the shadows most. Source: the synthesis of Lv et
+    al. 2018 (MBLLEN) and 2021 (AgLLNet). A power of 5 leaves little of a dark scene.
     """
 
     alpha: tuple[float, float] = (0.9, 1)

@@ -1,16 +1,13 @@
 """Poisson noise of the practical degradation model."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import images
-from pipelines.pixels import Pixels, like, to_float
-
-EIGHT_BITS: Final = np.empty(0, np.uint8)
+from pipelines.pixels import Pixels, like, to_eight_bit, to_float
 
 
 def poisson(levels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -49,7 +46,7 @@ class PoissonNoise:
     def __call__(self, gt: Pixels, rng: np.random.Generator) -> Any:
         """Return lq (H, W, C) in the dtype of gt, clipped."""
         strength = np.float32(rng.uniform(*self.strength))
-        levels = images.eight_bit(like(gt, EIGHT_BITS) if gt.dtype == np.float32 else gt)
+        levels = to_eight_bit(gt)
         if rng.random() < self.grey and gt.shape[2] == 3:
             levels = np.asarray(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
         return like(np.clip(to_float(gt) + strength * poisson(levels, rng), 0, 1), gt)

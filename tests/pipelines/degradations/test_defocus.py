@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.degradations.defocus import Defocus, DualPixelDefocus, disk, half_disk, smooth_field
+from pipelines.degradations.defocus import Defocus, DualPixelDefocus, disk, half_disk
 from pipelines.degradations.linear_light import to_linear
 
 shapes = st.tuples(*[st.integers(1, 33)] * 2, st.sampled_from([1, 3]))
@@ -103,15 +103,6 @@ def test_masks_sum_to_one_and_radii_to_the_order_of_depth(seed, height, width):
     assert values == sorted(values)
     assert 2 <= values[0] <= values[-1] <= 9
     assert 1 <= len(layers) <= 4
-
-
-@settings(deadline=None)
-@given(seeds, st.integers(1, 50), st.integers(1, 50))
-def test_a_field_is_smooth_and_spans_the_range(seed, height, width):
-    field = smooth_field(height, width, np.random.default_rng(seed))
-    assert field.shape == (height, width)
-    assert field.min() == 0
-    assert field.max() <= 1
 
 
 def test_light_is_kept_and_a_clipped_lamp_makes_a_brighter_disk():
