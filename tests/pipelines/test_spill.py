@@ -65,5 +65,5 @@ def test_photos_of_4k_spill_nothing_and_heaps_stay_bounded(tmp_path):
     assert "Spilled" not in result["stats"], result["stats"]
     assert re.search(r"Plasma memory usage \d+ MiB", result["stats"])
     # A worker of Ray with OpenCV and Arrow is about 250 MB; five files, a photo while it is decoded
-    # and a block while it is handed over are the rest.
-    assert max(result["heaps"]) < 600, result
+    # and a block while it is handed over are the rest; the jobs let processes keep freed memory.
+    assert max(result["heaps"]) < 800, result
