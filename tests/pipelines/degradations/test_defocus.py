@@ -4,30 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from pipelines.degradations.defocus import Defocus, DualPixelDefocus, disk, half_disk
 from pipelines.degradations.linear_light import to_linear
+from tests.pictures import photos, seeds
 
-shapes = st.tuples(*[st.integers(1, 33)] * 2, st.sampled_from([1, 3]))
-photos = st.one_of(
-    arrays(st.sampled_from([np.uint8, np.uint16]), shapes),
-    arrays(np.float32, shapes, elements=st.floats(0, 1, width=32)),
-)
-seeds = st.integers(0, 2**32)
 radii = st.floats(0, 20)
-
-
-@settings(max_examples=50, deadline=None)
-@given(photos, seeds, st.sampled_from([Defocus(), DualPixelDefocus()]))
-def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed, defocus):
-    before = gt.copy()
-    lq = defocus(gt, np.random.default_rng(seed))
-    num_views = 2 if isinstance(defocus, DualPixelDefocus) else 1
-    assert lq.dtype == gt.dtype
-    assert lq.shape == (*gt.shape[:2], num_views * gt.shape[2])
-    assert lq.tobytes() == defocus(gt, np.random.default_rng(seed)).tobytes()
-    assert np.array_equal(gt, before)
 
 
 @settings(max_examples=50, deadline=None)

@@ -4,29 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from pipelines.degradations import motion_blur
 from pipelines.degradations.linear_light import to_linear
 from pipelines.degradations.motion_blur import MotionBlur, rasterise
-
-shapes = st.tuples(*[st.integers(1, 33)] * 2, st.sampled_from([1, 3]))
-photos = st.one_of(
-    arrays(st.sampled_from([np.uint8, np.uint16]), shapes),
-    arrays(np.float32, shapes, elements=st.floats(0, 1, width=32)),
-)
-seeds = st.integers(0, 2**32)
-
-
-@settings(max_examples=50, deadline=None)
-@given(photos, seeds)
-def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed):
-    before = gt.copy()
-    lq = MotionBlur()(gt, np.random.default_rng(seed))
-    assert lq.dtype == gt.dtype
-    assert lq.shape == gt.shape
-    assert lq.tobytes() == MotionBlur()(gt, np.random.default_rng(seed)).tobytes()
-    assert np.array_equal(gt, before)
+from tests.pictures import photos, seeds
 
 
 @settings(max_examples=50, deadline=None)

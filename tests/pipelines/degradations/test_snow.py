@@ -7,29 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from pipelines.degradations.haze import Haze
 from pipelines.degradations.snow import Drift, Snow
-
-photos = st.sampled_from([np.uint8, np.uint16, np.float32]).flatmap(
-    lambda dtype: arrays(
-        dtype,
-        st.tuples(*[st.integers(1, 33)] * 2, st.sampled_from([1, 3])),
-        elements=st.floats(0, 1, width=32) if dtype is np.float32 else None,
-    )
-)
-
-
-@settings(max_examples=50, deadline=None)
-@given(photos, st.integers(0, 2**32))
-def test_the_same_generator_gives_the_same_bytes_and_gt_stays_as_it_is(gt, seed):
-    before = gt.copy()
-    lq = Snow()(gt, np.random.default_rng(seed))
-    assert lq.dtype == gt.dtype
-    assert lq.shape == gt.shape
-    assert np.array_equal(lq, Snow()(gt, np.random.default_rng(seed)))
-    assert np.array_equal(gt, before)
+from tests.pictures import photos
 
 
 @pytest.mark.parametrize("clear", [{"density": (0, 0)}, {"opacity": (0, 0)}])
