@@ -14,6 +14,7 @@ mixture by their weights, exactly. docs/adr/0002-plan.md has the reasons.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -174,10 +175,11 @@ class Span:
 def spans(
     plan: Plan, *, first_step: int, last_step: int, num_workers: int, lanes_per_span: int
 ) -> Iterator[Span]:
-    """Cut steps [first_step, last_step) into spans of one window and a few lanes, workers in turn.
+    """Cut steps [first_step, last_step) into spans of one window and some lanes, workers in turn.
 
-    The n-th span of every worker has as many lanes as the n-th of any other. Raises ValueError
-    when the lanes do not divide among the workers.
+    A span has at most `lanes_per_span` lanes, those of a worker about as many as each other, and
+    the n-th of every worker as many as the n-th of any other. Raises ValueError when the lanes do
+    not divide among the workers.
     """
     if plan.global_batch % num_workers:
         raise ValueError(
@@ -185,11 +187,12 @@ def spans(
             f"use a multiple of {num_workers}"
         )
     lanes = plan.global_batch // num_workers
+    num_spans = -(-lanes // lanes_per_span)
+    cuts = [lanes * cut // num_spans for cut in range(num_spans + 1)]
     start = first_step
     while start < last_step:
         stop = min(last_step, (start // plan.window_steps + 1) * plan.window_steps)
-        for low in range(0, lanes, lanes_per_span):
-            high = min(lanes, low + lanes_per_span)
+        for low, high in pairwise(cuts):
             for worker in range(num_workers):
                 yield Span(start, stop, worker * lanes + low, worker * lanes + high)
         start = stop

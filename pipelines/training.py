@@ -28,8 +28,10 @@ from pipelines.scenes import Crop, Form
 from pipelines.sources import Fetched, Source, entries
 from pipelines.tasks import Task
 
-BLOCK_BYTES = 16 * 2**20
-"""About the largest block: small, so that all cores work on the first batch of a window."""
+BLOCK_BYTES = 64 * 2**20
+"""About the largest block: a task of about two seconds, beside which Ray's own work is small."""
+STORE_SHARE = 8
+"""Blocks that a core's share of the object store has room for, where that is the smaller limit."""
 READ_AHEAD = 4
 """Images fetched while one is decoded."""
 REPLACEMENTS = 8
@@ -125,7 +127,7 @@ class TrainingStream:
         """Return the blocks of steps [first_step, last_step), each of one window and a few lanes.
 
         Blocks come in order, so that `streaming_split(num_workers, equal=True)` deals them out
-        round robin: worker w receives exactly the lanes of worker w.
+        round robin: worker w receives exactly the lanes of worker w. Ray has to be running.
         """
         lane_bytes = self.row_bytes * self.plan.window_steps
         cut = spans(
@@ -133,13 +135,20 @@ class TrainingStream:
             first_step=first_step,
             last_step=last_step,
             num_workers=num_workers,
-            lanes_per_span=max(1, BLOCK_BYTES // lane_bytes),
+            lanes_per_span=max(1, block_bytes() // lane_bytes),
         )
         rows = [asdict(span) for span in cut]
         # Without a size limit one span stays one block.
         with streaming(preserve_order=True, target_max_block_size=None):
             blocks = ray.data.from_items(rows, override_num_blocks=len(rows))
             return blocks.map_batches(CropReader(self), batch_size=None)
+
+
+def block_bytes() -> int:
+    """Return about how large a block may be in this cluster; it changes no sample."""
+    resources = ray.cluster_resources()
+    share = resources.get("object_store_memory", 0) / max(1, resources.get("CPU", 1))
+    return min(BLOCK_BYTES, int(share) // STORE_SHARE)
 
 
 def _training_table(uri: str, catalogue: Manifest, patch_px: int) -> pa.Table:

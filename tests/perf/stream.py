@@ -25,8 +25,10 @@ from tests.perf import loaders, measure
 SIZE = (1356, 2040)
 CROPS = 16
 """Crops of one decode."""
-LANES = 16
-"""Samples of a step; with one visit a window, so that even a short run has many blocks."""
+LANES = 32
+"""Samples of a step, as the recipes have; with one visit a window, so that a short run has some."""
+WINDOW = CROPS * LANES
+"""Crops that our stream cannot do with less than."""
 
 
 @measure.in_recycled_memory
@@ -49,9 +51,9 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = mosaics(arguments.photos, folder / "photos", 4 if arguments.quick else 16)
-        with Contenders(folder, paths, "" if arguments.quick else bucket) as contenders:
+        with Contenders(folder, paths, bucket, quick=arguments.quick) as contenders:
             rows = race(contenders.runs, rounds=1 if arguments.quick else 3, quick=arguments.quick)
-            lost = rows_lost(folder, 20_000 if arguments.quick else 1_000_000)
+            lost = rows_lost(folder, 10_000 if arguments.quick else 1_000_000)
     print(f"{measure.machine()}; {len(paths)} photos, {loaders.PROCESSES} cores")
     table(rows)
     print(json.dumps(summary(rows) | {"rows_lost": lost}))
@@ -133,10 +135,13 @@ class RayStream:
 
 
 class Contenders:
-    """Everything that is measured, started; `runs` has them by name."""
+    """Everything that is measured, started; `runs` has them by name.
 
-    def __init__(self, folder, paths, bucket):
-        self.folder, self.paths, self.bucket = folder, paths, bucket
+    A quick run has what the last line is made of.
+    """
+
+    def __init__(self, folder, paths, bucket, *, quick):
+        self.folder, self.paths, self.bucket, self.quick = folder, paths, bucket, quick
         self.runs = {}
 
     def __enter__(self):
@@ -149,10 +154,11 @@ class Contenders:
         self.runs["BasicSR's habits, 1 crop"] = loaders.TorchLoader(
             loaders.OneCropOfFloats(places), batch_size=LANES
         )
-        self.runs["DataLoader, PNG"] = loaders.TorchLoader(
-            loaders.ManyCrops(places, CROPS), batch_size=None
-        )
-        self.add_web_dataset()
+        if not self.quick:
+            self.runs["DataLoader, PNG"] = loaders.TorchLoader(
+                loaders.ManyCrops(places, CROPS), batch_size=None
+            )
+            self.add_web_dataset()
         # One task a core, as the others have one process a core.
         os.environ |= QUIET
         ray.init(
@@ -164,7 +170,7 @@ class Contenders:
         )
         tiles = self.add_ours(str(self.folder), "")
         self.runs["bare loop, tiles"] = loaders.PlainLoop(tiles, CROPS)
-        if self.bucket:
+        if self.bucket and not self.quick:
             for path in self.paths:
                 storage.put(f"{self.bucket}/photos/{Path(path).name}", Path(path).read_bytes())
             self.add_ours(self.bucket, " on S3")
@@ -223,10 +229,10 @@ def race(runs, *, rounds, quick):
     found = {name: [] for name in runs}
     for name, run in runs.items():
         # Ray starts its workers as there is work for them, and processes grow their heaps.
-        measured(run, num_crops_of(name, quick=True))
+        measured(run, num_crops_of(name, quick=quick)[0])
     for _ in range(rounds):
         for name, run in runs.items():
-            few, many = CROPS * LANES // (16 if "1 crop" in name else 1), num_crops_of(name, quick)
+            few, many = num_crops_of(name, quick=quick)
             (wall, cpu), (long_wall, long_cpu) = measured(run, few), measured(run, many)
             cpu_s = (long_cpu - cpu) / (many - few)
             speed = (many - few) / max(1e-9, long_wall - wall)
@@ -246,17 +252,17 @@ def measured(run, num_crops):
     return time.perf_counter() - wall, METER.read() - cpu
 
 
-def num_crops_of(name, quick):
-    """Return how many crops a run takes: about as long as the others."""
+def num_crops_of(name, *, quick):
+    """Return how many crops a short and a long run take: seconds, and those about the same."""
     if "1 crop" in name:
-        return 48 if quick else 512
-    if "tiles" in name:
-        return 4096 if quick else 16384
-    return 1024 if quick else 4096
+        return LANES, (2 if quick else 16) * LANES
+    few = WINDOW if name.startswith("ours") else WINDOW // 4
+    windows = (8 if quick else 32) if "tiles" in name else (2 if quick else 8)
+    return few, windows * WINDOW
 
 
 class Meter(threading.Thread):
-    """Adds up the CPU time of this process and of all that it or they started.
+    """Adds up the CPU time of this process and of all that it or they started, but its own.
 
     What a process took that is gone cannot be read any more, and Ray's come and go, so everybody is
     looked at several times a second.
@@ -266,7 +272,7 @@ class Meter(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.seconds = {}
+        self.seconds, self.own_s = {}, 0.0
         self.lock = threading.Lock()
 
     def run(self):
@@ -277,6 +283,7 @@ class Meter(threading.Thread):
     def read(self):
         """Return the CPU seconds so far."""
         with self.lock:
+            began = time.thread_time()
             parents, seconds = {}, {}
             for stat in Path("/proc").glob("[0-9]*/stat"):
                 try:
@@ -289,7 +296,8 @@ class Meter(threading.Thread):
             for (pid, start), ticks in seconds.items():
                 if is_below(pid, os.getpid(), parents):
                     self.seconds[pid, start] = ticks / os.sysconf("SC_CLK_TCK")
-            return sum(self.seconds.values())
+            self.own_s += time.thread_time() - began
+            return sum(self.seconds.values()) - self.own_s
 
 
 METER = Meter()
