@@ -1,0 +1,300 @@
+"""Training fed by Ray beside a bare loop over the same network and batches in memory.
+
+    python -m tests.perf.train
+
+Both train on as many processes with the same threads; the bare loop has one batch in memory and
+nothing else to do, so it is the limit. The run that Ray feeds reads photos of 2040 x 1356 as PNG,
+degrades crops of 64 x 64, takes checkpoints, and loses a worker on the way.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.perf import measure
+
+BATCH, PATCH = 4, 64
+LOG_EVERY = 5
+RECIPE_STEPS = 200
+"""Steps between two checkpoints of the demo, the shortest of any recipe."""
+
+
+class Case(NamedTuple):
+    """What is trained, and for how long."""
+
+    size: str
+    num_workers: int
+    steps: int
+    checkpoint_every: int
+
+    def __str__(self):
+        return f"{self.size}, {self.num_workers} workers"
+
+
+CASES = (Case("tiny", 2, 300, 50), Case("tiny", 1, 150, 50), Case("small", 2, 75, 25))
+QUICK = (Case("tiny", 2, 60, 20),)
+
+
+@measure.in_recycled_memory
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="folder of photos; scikit-image's otherwise")
+    parser.add_argument("--quick", action="store_true", help="one short run")
+    arguments = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        feed = Feed(Path(scratch), arguments.photos)
+        for case in QUICK if arguments.quick else CASES:
+            before = bare_steps_per_s(case)
+            fed = feed.run(case)
+            # The bare loop once before and once after, for the machine may change in between.
+            bare = before if arguments.quick else (before + bare_steps_per_s(case)) / 2
+            found[case] = fed, bare
+    table(found)
+    print(json.dumps(summary(*next(iter(found.values())))))
+
+
+def train_config(case, **options):
+    """Return the training of the demo, for a few steps."""
+    from jobs import recipes
+
+    fields = {"global_batch": BATCH, "patch_px": PATCH, "log_every": LOG_EVERY}
+    fields |= {"steps": case.steps, "checkpoint_every": case.checkpoint_every}
+    return dataclasses.replace(recipes.DEMO.train, **(fields | options))
+
+
+def threads_of(num_workers):
+    """Return torch threads of a worker: they share the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // num_workers)
+
+
+def bare_steps_per_s(case):
+    """Return the steps a second of processes that train on one batch in memory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "seconds"
+        arguments = case, port, str(result)
+        torch.multiprocessing.spawn(bare_loop, arguments, nprocs=case.num_workers)
+        return float(result.read_text())
+
+
+def bare_loop(rank, case, port, result):
+    """Train on one batch; rank 0 writes its steps a second, those of warming up left out."""
+    from laformer.batches import to_batch
+    from laformer.config import SIZES
+    from laformer.loop import State, fit
+    from laformer.model import LAformer
+
+    torch.set_num_threads(threads_of(case.num_workers))
+    torch.manual_seed(0)
+    config = train_config(case)
+    state = State.create(LAformer(SIZES[case.size]), config)
+    if case.num_workers > 1:
+        address = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group("gloo", address, rank=rank, world_size=case.num_workers)
+        state.forward = DistributedDataParallel(state.model)
+    num, rng = BATCH // case.num_workers, np.random.default_rng(rank)
+    gt = rng.integers(0, 256, (num, PATCH, PATCH, 3), dtype=np.uint8)
+    lq = gt.astype(np.float16) / np.float16(255)
+    batch = to_batch({"sample_id": np.arange(num), "lq": lq, "gt": gt})
+    warm, steps = 5, case.steps // 3
+    fit(state, [batch] * warm, config)
+    began = time.perf_counter()
+    fit(state, [batch] * steps, config)
+    speed = steps / (time.perf_counter() - began)
+    if rank == 0:
+        Path(result).write_text(str(speed))
+    if case.num_workers > 1:
+        dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Diary:
+    """Writes what rank 0 tells, with time and process, a line of JSON each."""
+
+    path: str
+
+    def __call__(self):
+        return self
+
+    def log(self, step, metrics):
+        line = {"step": step, "at": time.time(), "pid": os.getpid()} | metrics
+        with Path(self.path).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def picture(self, step, name, pixels):
+        pass
+
+    def close(self):
+        pass
+
+    def lines(self):
+        path = Path(self.path)
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+class Fed(NamedTuple):
+    """What a run by Ray did."""
+
+    steps_per_s: float
+    """Between checkpoints."""
+    data_wait_fraction: float
+    checkpoint_s: float
+    """What one takes from training."""
+    restart_s: float
+    """From the death of a worker to the next steps that are logged."""
+    worker_mb: float
+    """Largest resident set of a training worker."""
+
+
+class Feed:
+    """A manifest of photos, and runs that Ray feeds from it."""
+
+    def __init__(self, folder, photos):
+        from pipelines.config import Folders
+        from pipelines.indexing import index
+        from tests.perf.stream import mosaics
+
+        self.folder, self.uri = folder, str(folder / "photos.parquet")
+        mosaics(photos, folder / "photos", 4)
+        from jobs.cluster import connected
+
+        with connected():
+            index(Folders(root=str(folder / "photos")), self.uri, holdout=0)
+
+    def run(self, case):
+        """Train under Ray, kill rank 0 after three quarters, and return what came of it."""
+        from jobs.cluster import connected
+
+        diary = Diary(str(self.folder / f"{case.size}-{case.num_workers}.jsonl"))
+        killer = Killer(diary, case.steps * 3 // 4)
+        with connected():
+            killer.start()
+            self.trainer(case, diary).fit()
+        return fed(case, diary.lines(), killer)
+
+    def trainer(self, case, diary):
+        """Return what `laformer train` would run, told to the diary alone."""
+        import ray
+        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from laformer.config import SIZES
+        from laformer.worker import WorkerJob, train_worker
+        from pipelines.tasks import TASKS
+        from pipelines.training import TrainingStream
+
+        options = {"seed": 0, "global_batch": BATCH, "crops_per_visit": 16, "visits_per_window": 2}
+        task = TASKS["denoise-gaussian"]
+        stream = TrainingStream.create((self.uri,), task=task, patch_px=PATCH, plan_options=options)
+        black = np.zeros((16, 16, 3), np.uint8)
+        job = WorkerJob(
+            model=SIZES[case.size],
+            train=train_config(case),
+            segment=stream.segment,
+            validation=ray.put([{"key": "black", "lq": black, "gt": black}]),
+            observer=diary,
+            facts={},
+            threads=threads_of(case.num_workers),
+        )
+        return TorchTrainer(
+            train_worker,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(num_workers=case.num_workers),
+            run_config=RunConfig(
+                name=f"{case.size}-{case.num_workers}",
+                storage_path=str(self.folder / "runs"),
+                failure_config=FailureConfig(max_failures=1),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+
+
+class Killer(threading.Thread):
+    """Kills rank 0 as it logs a step, and remembers when; looks how large it is until then."""
+
+    def __init__(self, diary, step):
+        super().__init__(daemon=True)
+        self.diary, self.step = diary, step
+        self.killed_at, self.peak_mb = 0.0, 0.0
+
+    def run(self):
+        while not self.killed_at:
+            time.sleep(0.2)
+            for line in self.diary.lines()[-1:]:
+                status = Path(f"/proc/{line['pid']}/status").read_text()
+                peak = next(each for each in status.splitlines() if each.startswith("VmHWM"))
+                self.peak_mb = int(peak.split()[1]) / 1024
+                if line["step"] >= self.step:
+                    self.killed_at = time.time()
+                    os.kill(line["pid"], signal.SIGKILL)
+
+
+def fed(case, lines, killer):
+    """Return the numbers of a run from its diary."""
+    logs = [line for line in lines if "data_wait_fraction" in line]
+    pid = logs[0]["pid"]
+    before = [line for line in logs if line["pid"] == pid]
+    # The first interval is that of the first samples.
+    pairs = list(itertools.pairwise(before))
+    plain, saving = [], []
+    for first, second in pairs:
+        saved = first["step"] % case.checkpoint_every == 0
+        (saving if saved else plain).append(second["at"] - first["at"])
+    interval_s = sum(plain) / len(plain)
+    again = next(line for line in logs if line["pid"] != pid)
+    return Fed(
+        steps_per_s=LOG_EVERY / interval_s,
+        data_wait_fraction=sum(line["data_wait_fraction"] for line in before[1:]) / len(pairs),
+        checkpoint_s=max(0.0, sum(saving) / len(saving) - interval_s),
+        restart_s=again["at"] - killer.killed_at,
+        worker_mb=killer.peak_mb,
+    )
+
+
+def table(found):
+    """Print all cases."""
+    print(measure.machine())
+    print(
+        f"{'':<18}{'bare steps/s':>13}{'fed':>8}{'fed/bare':>10}{'data wait':>11}"
+        f"{'checkpoint s':>14}{'restart s':>11}{'worker MB':>11}"
+    )
+    for case, (run, bare) in found.items():
+        print(
+            f"{case!s:<18}{bare:>13.2f}{run.steps_per_s:>8.2f}{run.steps_per_s / bare:>10.2f}"
+            f"{run.data_wait_fraction:>11.3f}{run.checkpoint_s:>14.2f}{run.restart_s:>11.1f}"
+            f"{run.worker_mb:>11.0f}"
+        )
+
+
+def summary(run, bare):
+    """Return the ratios that the goals are stated in."""
+    between_s = RECIPE_STEPS / run.steps_per_s
+    return {
+        "steps_vs_bare_loop": round(run.steps_per_s / bare, 3),
+        "data_wait_fraction": round(run.data_wait_fraction, 4),
+        "checkpoint_time_fraction": round(run.checkpoint_s / (run.checkpoint_s + between_s), 4),
+        "restart_s": round(run.restart_s, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
