@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
 from jobs import config, failures, recipes
 from jobs.errors import JobError
+from laformer.config import Stage
 
 VERBS: dict[str, tuple[type, str]] = {
     "prepare": (config.PrepareJob, "index photos into a manifest"),
@@ -100,7 +102,38 @@ def parse_train(rest: list[str]) -> config.TrainJob:
         default, label = recipes.RECIPES["demo"], "RECIPE"
     else:
         raise JobError(f"train needs a recipe: one of {', '.join(recipes.RECIPES)}")
-    return tyro.cli(config.TrainJob, default=default, args=rest, prog=f"laformer train {label}")
+    return tyro.cli(
+        config.TrainJob,
+        default=default,
+        args=rest,
+        prog=f"laformer train {label}",
+        registry=staged(),
+    )
+
+
+def staged() -> ConstructorRegistry:
+    """Return the rule by which stages are words on the command line."""
+    registry = ConstructorRegistry()
+    words = PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[STEP:PATCH_PX:BATCH ...]",
+        instance_from_str=lambda found: tuple(map(stage_of, found)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda stages: [
+            f"{stage.first_step}:{stage.patch_px}:{stage.global_batch}" for stage in stages
+        ],
+    )
+    registry.primitive_rule(lambda asked: words if asked.type == tuple[Stage, ...] else None)
+    return registry
+
+
+def stage_of(word: str) -> Stage:
+    """Return the stage that a word such as 92000:160:40 says."""
+    numbers = word.split(":")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        raise ValueError(f"stage {word} is not STEP:PATCH_PX:BATCH; use for example 92000:160:40")
+    first_step, patch_px, global_batch = map(int, numbers)
+    return Stage(first_step=first_step, patch_px=patch_px, global_batch=global_batch)
 
 
 if __name__ == "__main__":

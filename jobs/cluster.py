@@ -1,5 +1,6 @@
 """Joining or starting Ray, once, and knowing what it has."""
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -43,27 +44,28 @@ class Cluster:
     store_bytes: int = 2**62
     """Bytes of the object stores of all hosts."""
 
-    def num_workers(self, wanted: int | None, global_batch: int) -> int:
+    def num_workers(self, wanted: int | None, *global_batches: int) -> int:
         """Return the number of training workers: one per GPU, or two where there is none.
 
-        It divides the global batch, and leaves the stream that feeds them a core. Raises JobError
-        when what is asked for does not.
+        It divides the global batch of every stage, and leaves the stream that feeds them a core.
+        Raises JobError when what is asked for does not.
         """
         device = "GPUs" if self.num_gpus else "CPUs"
         most = self.num_gpus or (self.num_cpus if self.is_local else self.num_cpus - 1)
         if wanted is None:
             most = max(1, self.num_gpus or min(2, most))
-            return max(n for n in range(1, most + 1) if global_batch % n == 0)
+            return max(n for n in range(1, most + 1) if math.gcd(*global_batches) % n == 0)
         if wanted > most:
             raise JobError(
                 f"workers {wanted} are more than the {most} {device} they may take; "
                 f"use at most {most}"
             )
-        if global_batch % wanted:
-            raise JobError(
-                f"global batch {global_batch} does not divide among {wanted} workers; "
-                f"use a multiple of {wanted}"
-            )
+        for global_batch in global_batches:
+            if global_batch % wanted:
+                raise JobError(
+                    f"global batch {global_batch} does not divide among {wanted} workers; "
+                    f"use a multiple of {wanted}"
+                )
         return wanted
 
     def require_shared(self, *uris: str) -> None:

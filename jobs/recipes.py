@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.config import TrainJob
 from jobs.errors import JobError
-from laformer.config import SIZES, ModelConfig, TrainConfig
+from laformer.config import SIZES, ModelConfig, Stage, TrainConfig
 from pipelines.config import DataConfig
 
 DEMO = TrainJob(
@@ -94,9 +94,12 @@ def from_json(text: str) -> TrainJob:
         values: dict[str, Any] = json.loads(text)
         model, train, data = values.pop("model"), values.pop("train"), values.pop("data")
         values |= {name: tuple(values[name]) for name in ("manifest", "weight")}
+        train["betas"] = tuple(train["betas"])
+        # Jobs of earlier versions have one stage and do not say so.
+        train["stages"] = tuple(Stage(**stage) for stage in train.get("stages", ()))
         return TrainJob(
             model=ModelConfig(**model | {"blocks": tuple(model["blocks"])}),
-            train=TrainConfig(**train | {"betas": tuple(train["betas"])}),
+            train=TrainConfig(**train),
             data=DataConfig(**data),
             **values,
         )

@@ -36,8 +36,8 @@ from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
 from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
+from pipelines.stages import StagedStream
 from pipelines.tasks import Task
-from pipelines.training import TrainingStream
 from pipelines.validation import validation_stream
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -65,18 +65,7 @@ def run(job: TrainJob) -> Trained:
     uris = manifest_uris(job)
     task = tasks.find(job.task)
     check_model(job, task)
-    stream = TrainingStream.create(
-        uris,
-        task=task,
-        patch_px=job.train.patch_px,
-        plan_options={
-            "source_weights": job.weight or (1,) * len(uris),
-            "seed": job.train.seed,
-            "global_batch": job.train.global_batch,
-            "crops_per_visit": job.data.crops_per_visit,
-            "visits_per_window": job.data.visits_per_window,
-        },
-    )
+    stream = samples(job, uris, task)
     name = run_name(job)
     same_run(name, recipes.to_json(job), stream.fingerprint())
     tracker = Tracker()
@@ -109,6 +98,21 @@ def manifest_uris(job: TrainJob) -> tuple[str, ...]:
     return tuple(place.manifest_uri(each) for each in job.manifest or (None,))
 
 
+def samples(job: TrainJob, uris: tuple[str, ...], task: Task) -> StagedStream:
+    """Return the samples of every step of a job."""
+    return StagedStream.create(
+        uris,
+        task=task,
+        stages=job.train.all_stages,
+        plan_options={
+            "source_weights": job.weight or (1,) * len(uris),
+            "seed": job.train.seed,
+            "crops_per_visit": job.data.crops_per_visit,
+            "visits_per_window": job.data.visits_per_window,
+        },
+    )
+
+
 def check_model(job: TrainJob, task: Task) -> None:
     """Raise JobError when the network takes or gives other images than the task has."""
     facts = {
@@ -132,7 +136,7 @@ def run_name(job: TrainJob) -> str:
 def fit(
     job: TrainJob,
     cluster: Cluster,
-    stream: TrainingStream,
+    stream: StagedStream,
     tracking: MlflowObserver,
     facts: dict[str, Any],
 ) -> Result:
@@ -141,7 +145,10 @@ def fit(
     if done is not None:
         say(f"{run_name(job)} has done its {job.train.steps} steps before")
         return done
-    num_workers = cluster.num_workers(job.workers, job.train.global_batch)
+    batches = [stage.global_batch for stage in job.train.all_stages]
+    num_workers = cluster.num_workers(job.workers, *batches)
+    for note in stream.left_out():
+        say(f"note: {note}")
     if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:
         say(
             f"note: the object store has {cluster.store_bytes >> 20} MB but the windows of samples "
@@ -245,7 +252,11 @@ def same_run(name: str, job: str, samples: dict[str, object]) -> None:
         if not storage.exists(uri):
             storage.put(uri, text.encode())
             continue
-        earlier, present = flatten(json.loads(storage.get(uri))), flatten(json.loads(text))
+        stored = storage.get(uri).decode()
+        if file == JOB_FILE:
+            # A value that a run of an earlier version had no name for is the default of this one.
+            stored = recipes.to_json(recipes.from_json(stored))
+        earlier, present = flatten(json.loads(stored)), flatten(json.loads(text))
         differing = [
             f"{key} was {earlier.get(key)}, is {present.get(key)}"
             for key in sorted(earlier.keys() | present.keys())

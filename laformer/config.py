@@ -1,5 +1,6 @@
 """The configuration of the network and of its training. Standard library only."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,13 +80,37 @@ Loss = Literal["charbonnier", "l1"]
 
 _COUNTS = (
     "steps",
-    "global_batch",
-    "patch_px",
     "log_every",
     "checkpoint_every",
     "keep_checkpoints",
     "segment_steps",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Steps of a run that have one size of patch and one batch."""
+
+    first_step: int
+    """Its first step; it ends where the next one begins, or with the run."""
+    patch_px: int
+    """Side in pixels of the square training crops."""
+    global_batch: int
+    """Samples per step over all workers, whatever their number."""
+
+    def __post_init__(self) -> None:
+        """Check what the network and the plan need; each message names the fix."""
+        for name, least in {"first_step": 0, "patch_px": 1, "global_batch": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is less than {least}; use at least {least}"
+                )
+        multiple = 2 ** (NUM_LEVELS - 1)
+        if self.patch_px % multiple:
+            nearest = max(multiple, round(self.patch_px / multiple) * multiple)
+            raise ValueError(
+                f"patch_px {self.patch_px} is not a multiple of {multiple}; use {nearest}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +120,11 @@ class TrainConfig:
     steps: int = 300_000
     """Optimiser steps of the whole run."""
     global_batch: int = 32
-    """Samples per step over all workers, whatever their number."""
+    """Samples per step of the first stage over all workers, whatever their number."""
     patch_px: int = 128
-    """Side in pixels of the square training crops."""
+    """Side in pixels of the square training crops of the first stage."""
+    stages: tuple[Stage, ...] = ()
+    """Later stages, as STEP:PATCH_PX:BATCH; without any the first one is the whole run."""
     lr: float = 3e-4
     """Learning rate after warm-up."""
     final_lr: float = 1e-6
@@ -134,11 +161,17 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
         if min(self.seed, self.warmup_steps, self.flat_steps) < 0:
             raise ValueError("seed, warmup_steps and flat_steps are not negative; use at least 0")
-        multiple = 2 ** (NUM_LEVELS - 1)
-        if self.patch_px % multiple:
-            nearest = max(multiple, round(self.patch_px / multiple) * multiple)
+        starts = [stage.first_step for stage in self.all_stages]
+        for earlier, later in itertools.pairwise(starts):
+            if later <= earlier:
+                raise ValueError(
+                    f"stages begin at steps {earlier} and {later}, one after the other; "
+                    "order them by step, each after step 0"
+                )
+        if starts[-1] >= self.steps:
             raise ValueError(
-                f"patch_px {self.patch_px} is not a multiple of {multiple}; use {nearest}"
+                f"a stage begins at step {starts[-1]}, but the run has {self.steps} steps; "
+                "leave the stage out, or use more steps"
             )
         if not 0 < self.lr < 1:
             raise ValueError(f"lr {self.lr} is outside (0, 1); use for example 3e-4")
@@ -148,3 +181,18 @@ class TrainConfig:
                 f"steps {self.steps}; use flat_steps={max(0, self.steps // 3)} "
                 f"and warmup_steps={self.steps // 10}"
             )
+
+    @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Every stage in order, the first one included."""
+        first = Stage(first_step=0, patch_px=self.patch_px, global_batch=self.global_batch)
+        return (first, *self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """Return the stage that a step belongs to."""
+        return [stage for stage in self.all_stages if stage.first_step <= step][-1]
+
+    def segment_end(self, step: int) -> int:
+        """Return the step before which a segment from `step` on ends: none crosses a stage."""
+        ends = [stage.first_step for stage in self.stages if stage.first_step > step]
+        return min(self.steps, step + self.segment_steps, *ends)

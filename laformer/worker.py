@@ -87,6 +87,8 @@ class Worker:
     rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
     size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
     losses: list[torch.Tensor] = field(default_factory=list)
+    num_samples: int = 0
+    """Samples of this rank since the last log."""
     replaced: int = 0
     """Samples whose photo could no longer be read and was replaced."""
     observer: Observer | None = None
@@ -103,7 +105,7 @@ class Worker:
             self.observer = self.job.observer()
         started_at = self.state.step
         while self.state.step < config.steps:
-            last = min(config.steps, self.state.step + config.segment_steps)
+            last = config.segment_end(self.state.step)
             loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
             if self.state.step < last:
                 raise TrainingError(
@@ -120,7 +122,8 @@ class Worker:
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """Yield this rank's batches of steps [state.step, last); rank 0 starts the stream."""
-        first, lanes = self.state.step, Lanes.of(self.rank, self.size, self.job.train.global_batch)
+        first = self.state.step
+        lanes = Lanes.of(self.rank, self.size, self.job.train.stage_at(first).global_batch)
         # The list of iterators is too long for a broadcast: its reference travels instead.
         refs = None
         if self.rank == 0:
@@ -144,6 +147,7 @@ class Worker:
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
         self.losses.append(result.loss)
+        self.num_samples += len(result.sample_ids)
         last = state.step == config.steps
         if state.step % config.log_every == 0 or last:
             self._log(result)
@@ -152,7 +156,6 @@ class Worker:
 
     def _log(self, result: StepResult) -> None:
         """Record the mean loss over ranks since the last log, and the speed."""
-        config, num = self.job.train, len(self.losses)
         mean = torch.stack(self.losses).mean()
         self.losses.clear()
         totals = torch.stack([mean, mean.new_tensor(self.replaced)])
@@ -168,12 +171,12 @@ class Worker:
                     "loss": loss.item(),
                     "lr": result.lr,
                     "grad_norm": result.grad_norm.item(),
-                    "samples_per_s": num * config.global_batch / elapsed,
+                    "samples_per_s": self.num_samples * self.size / elapsed,
                     "data_wait_fraction": self.waited_s / elapsed,
                     "replaced_samples": replaced.item(),
                 },
             )
-        self.waited_s = 0.0
+        self.num_samples, self.waited_s = 0, 0.0
 
     def _validate_and_report(self) -> None:
         """Validate on all ranks, save on rank 0, report from every rank."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -67,15 +67,21 @@ class TrainingStream:
 
         Raises ManifestError when one has none that is usable, or pairs of another task.
         """
+        return cls.over(opened(uris, task), task=task, patch_px=patch_px, plan_options=plan_options)
+
+    @classmethod
+    def over(
+        cls, catalogues: "Opened", *, task: Task, patch_px: int, plan_options: dict[str, Any]
+    ) -> "TrainingStream":
+        """Plan over manifests that are open: a run whose patches grow reads them once."""
         if patch_px % task.pairs.scale:
             raise DataError(
                 f"patch {patch_px} is not a multiple of the scale {task.pairs.scale}; "
                 f"use {max(1, patch_px // task.pairs.scale) * task.pairs.scale}"
             )
-        catalogues = [manifest.read(uri) for uri in uris]
         tables = [
-            _training_table(uri, catalogue, patch_px)
-            for uri, catalogue in zip(uris, catalogues, strict=True)
+            _training_table(source.manifest_uri, catalogue, patch_px)
+            for source, catalogue in catalogues
         ]
         if " at 0x" in repr(task.pairs):
             raise DataError(
@@ -84,9 +90,7 @@ class TrainingStream:
             )
         bits = max(pc.max(table["bits"]).as_py() for table in tables)
         form = Form(bits=bits, channels=task.channels)
-        sources = tuple(
-            Source.of(uri, catalogue, task) for uri, catalogue in zip(uris, catalogues, strict=True)
-        )
+        sources = tuple(source for source, _ in catalogues)
         return cls(
             sources=sources,
             form=form,
@@ -123,20 +127,29 @@ class TrainingStream:
         """Bytes of the crops of one window: training holds one, and the next is being made."""
         return self.row_bytes * self.plan.window_steps * self.plan.global_batch
 
-    def segment(self, first_step: int, last_step: int, num_workers: int) -> ray.data.Dataset:
-        """Return the blocks of steps [first_step, last_step), each of one window and a few lanes.
+    def cut(
+        self, first_step: int, last_step: int, num_workers: int, most_bytes: int = BLOCK_BYTES
+    ) -> Iterator[Span]:
+        """Cut steps [first_step, last_step) into spans of one window and a few lanes.
 
-        Blocks come in order, so that `streaming_split(num_workers, equal=True)` deals them out
-        round robin: worker w receives exactly the lanes of worker w. Ray has to be running.
+        They come in order, so that dealing them out round robin gives worker w exactly the lanes
+        of worker w.
         """
         lane_bytes = self.row_bytes * self.plan.window_steps
-        cut = spans(
+        return spans(
             self.plan,
             first_step=first_step,
             last_step=last_step,
             num_workers=num_workers,
-            lanes_per_span=max(1, block_bytes() // lane_bytes),
+            lanes_per_span=max(1, most_bytes // lane_bytes),
         )
+
+    def segment(self, first_step: int, last_step: int, num_workers: int) -> ray.data.Dataset:
+        """Return the spans of `cut` as blocks, for `streaming_split(num_workers, equal=True)`.
+
+        Ray has to be running.
+        """
+        cut = self.cut(first_step, last_step, num_workers, block_bytes())
         rows = [asdict(span) for span in cut]
         # Without a size limit one span stays one block.
         with streaming(preserve_order=True, target_max_block_size=None):
@@ -149,6 +162,19 @@ def block_bytes() -> int:
     resources = ray.cluster_resources()
     share = resources.get("object_store_memory", 0) / max(1, resources.get("CPU", 1))
     return min(BLOCK_BYTES, int(share) // STORE_SHARE)
+
+
+Opened: TypeAlias = tuple[tuple[Source, Manifest], ...]
+"""Manifests that were read, each with what its samples are cut from."""
+
+
+def opened(uris: tuple[str, ...], task: Task) -> Opened:
+    """Read manifests. Raises ManifestError for pairs of another task."""
+    catalogues = [manifest.read(uri) for uri in uris]
+    return tuple(
+        (Source.of(uri, catalogue, task), catalogue)
+        for uri, catalogue in zip(uris, catalogues, strict=True)
+    )
 
 
 def _training_table(uri: str, catalogue: Manifest, patch_px: int) -> pa.Table:

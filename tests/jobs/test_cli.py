@@ -1,6 +1,7 @@
 """The command line: it parses before it imports, and says what is wrong in one message."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from jobs import cli, config, recipes
 from jobs.errors import JobError
 from jobs.failures import cause
 from jobs.train import check_model
+from laformer.config import Stage
 from pipelines.errors import StorageError
 from pipelines.tasks import TASKS
 
@@ -56,6 +58,22 @@ def test_values_of_a_recipe_can_be_changed():
     assert (job.train.lr, job.name, job.workers) == (1e-4, "mine", 1)
 
 
+def test_stages_are_words_on_the_command_line():
+    job = cli.parse(["train", "demo", "--train.stages", "200:80:4", "400:96:2", "--name", "mine"])
+    assert job.train.stages == (
+        Stage(first_step=200, patch_px=80, global_batch=4),
+        Stage(first_step=400, patch_px=96, global_batch=2),
+    )
+    assert recipes.from_json(recipes.to_json(job)) == job
+    assert cli.parse(["train", "demo", "--train.stages"]).train.stages == ()
+
+
+def test_a_job_of_a_version_without_stages_has_one():
+    values = json.loads(recipes.to_json(recipes.recipe("demo")))
+    del values["train"]["stages"]
+    assert recipes.from_json(json.dumps(values)) == recipes.recipe("demo")
+
+
 def test_a_job_file_runs_again(tmp_path):
     job = cli.parse(["train", "demo", "--train.seed", "7", "--name", "mine"])
     (tmp_path / "job.json").write_text(recipes.to_json(job))
@@ -96,6 +114,8 @@ def test_what_is_not_understood_is_one_message(argv, message, capsys):
     [
         (["train", "demo", "--train.speed", "9"], "Unrecognized options: --train.speed"),
         (["train", "demo", "--train.patch-px", "130"], "patch_px 130 is not a multiple of 8"),
+        (["train", "demo", "--train.stages", "9:90:4"], "patch_px 90 is not a multiple of 8"),
+        (["train", "demo", "--train.stages", "9:80"], "stage 9:80 is not STEP:PATCH_PX:BATCH; use"),
         (["train", "demo", "--task", "other"], "--task"),
         (["train", "demo", "--weight", "2", "--weight", "1"], "0 manifests have 2 weights"),
         (

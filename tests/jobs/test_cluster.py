@@ -37,6 +37,14 @@ def test_workers_that_could_only_hang_are_refused(facts, wanted, message):
         cluster(**facts).num_workers(wanted, 4)
 
 
+def test_workers_divide_the_batch_of_every_stage():
+    batches = (64, 40, 32, 16, 8, 8)
+    assert cluster(num_gpus=16).num_workers(None, *batches) == 8
+    assert cluster(num_gpus=6).num_workers(None, *batches) == 4
+    with pytest.raises(JobError, match="global batch 40 does not divide among 16 workers"):
+        cluster(num_gpus=16).num_workers(16, *batches)
+
+
 def test_several_hosts_need_places_that_all_can_reach(monkeypatch):
     several = cluster(num_nodes=2, is_local=False)
     several.require_shared("s3://bucket/a", "http://mlflow:5000")

@@ -8,6 +8,7 @@ import torch
 
 from laformer import loop
 from laformer.batches import Lanes, steps_of, to_tensor
+from laformer.config import Stage
 from laformer.errors import TrainingError
 from laformer.loop import fit
 from laformer.model import LAformer
@@ -125,9 +126,20 @@ def test_lanes_that_do_not_divide_are_refused():
         ({"patch_px": 130}, "patch_px 130 is not a multiple of 8; use 128"),
         ({"steps": 0}, "steps 0 is less than 1"),
         ({"lr": 3.0}, r"lr 3.0 is outside \(0, 1\)"),
+        ({"stages": ((2, 20, 2),)}, "patch_px 20 is not a multiple of 8; use 16"),
+        ({"stages": ((2, 16, 0),)}, "global_batch 0 is less than 1; use at least 1"),
+        ({"stages": ((3, 16, 2), (2, 24, 2))}, "begin at steps 3 and 2, one after the other"),
+        ({"stages": ((0, 16, 2),)}, "begin at steps 0 and 0, one after the other"),
+        ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; leave"),
         ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
     ],
 )
 def test_wrong_options_name_value_rule_and_fix(options, message):
     with pytest.raises(ValueError, match=message):
-        config(**options)
+        config(**(options | {"stages": made(options)}))
+
+
+def made(options):
+    """Return the stages of options: a wrong one raises here, where the test expects it."""
+    names = ("first_step", "patch_px", "global_batch")
+    return tuple(Stage(**dict(zip(names, each, strict=True))) for each in options.get("stages", ()))
