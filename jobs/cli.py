@@ -71,6 +71,7 @@ def usage() -> str:
     verbs = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items())
     return (
         f"{USAGE}verbs:\n{verbs}\n\nrecipes for train: {', '.join(recipes.RECIPES)}\n"
+        f"{recipes.DEBUG}NAME tries a recipe in six steps on a network of toy size\n"
         "LAFORMER_STORE says where runs live, LAFORMER_TRACEBACK=1 shows tracebacks."
     )
 

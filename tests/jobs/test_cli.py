@@ -101,6 +101,7 @@ def test_restore_options_have_no_prefix():
         (["fly"], "unknown verb 'fly'; use one of: prepare, preview"),
         (["train"], "train needs a recipe: one of denoise-gaussian"),
         (["train", "dehazing"], "unknown recipe 'dehazing'; use one of: denoise-gaussian"),
+        (["train", "debug-x"], "unknown recipe 'x'; use one of: denoise-gaussian"),
         (["train", "--job", "missing.json"], "no job file missing.json"),
     ],
 )
