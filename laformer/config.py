@@ -171,7 +171,7 @@ class TrainConfig:
         if starts[-1] >= self.steps:
             raise ValueError(
                 f"a stage begins at step {starts[-1]}, but the run has {self.steps} steps; "
-                "leave the stage out, or use more steps"
+                "use more steps, or fewer stages (--train.stages alone leaves out all)"
             )
         if not 0 < self.lr < 1:
             raise ValueError(f"lr {self.lr} is outside (0, 1); use for example 3e-4")

@@ -130,7 +130,7 @@ def test_lanes_that_do_not_divide_are_refused():
         ({"stages": ((2, 16, 0),)}, "global_batch 0 is less than 1; use at least 1"),
         ({"stages": ((3, 16, 2), (2, 24, 2))}, "begin at steps 3 and 2, one after the other"),
         ({"stages": ((0, 16, 2),)}, "begin at steps 0 and 0, one after the other"),
-        ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; leave"),
+        ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; use more"),
         ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
     ],
 )
