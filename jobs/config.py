@@ -94,9 +94,17 @@ class TrainJob:
     """Name of the run, and so of its checkpoints; the recipe's name when not given."""
     workers: int | None = None
     """Training workers; one per GPU, or two on a machine without, when not given."""
+    init: str | None = None
+    """Model whose weights a new run starts from: name@alias, name/version or a checkpoint folder.
+
+    Random weights when not given."""
+    init_partial: bool = False
+    """Take from `init` the weights that fit, and start the others at random."""
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""
+        if self.init_partial and self.init is None:
+            raise ValueError("init_partial takes part of a model; name it with --init MODEL")
         if self.weight and min(self.weight) < 1:
             raise ValueError(
                 f"weight {min(self.weight)} is less than 1; use whole numbers from 1 on"

@@ -131,8 +131,10 @@ class Tracker:
     def resolve(self, model: str) -> Version:
         """Return the version that name@alias or name/version means now.
 
-        Raises MissingModelError naming what is registered when there is no such model.
+        MLflow's own `models:/` may stand before it. Raises MissingModelError naming what is
+        registered when there is no such model.
         """
+        model = model.removeprefix("models:/")
         with reachable(self.uri):
             try:
                 if "@" in model:

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     sys.exit(cli.main(["train", *sys.argv[1:]]))
 
+import dataclasses
 import json
 import subprocess
 import tempfile
@@ -26,7 +27,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
-from jobs import place, recipes
+from jobs import initial, place, recipes
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
@@ -67,7 +68,10 @@ def run(job: TrainJob) -> Trained:
     check_model(job, task)
     stream = samples(job, uris, task)
     name = run_name(job)
-    same_run(name, recipes.to_json(job), stream.fingerprint())
+    origin = initial.origin(job, name, begun=begun(name))
+    if origin is not None:
+        job = dataclasses.replace(job, init=origin.model)
+    same_run(name, recipes.to_json(job), stream.fingerprint(), origin)
     tracker = Tracker()
     params = flatten(asdict(job)) | {"manifest_sha256": stream.digest}
     with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
@@ -78,12 +82,14 @@ def run(job: TrainJob) -> Trained:
         "samples": stream.fingerprint(),
         "run_id": run_id,
         "git_revision": git_revision(),
+        "init": origin.facts if origin else None,
     }
     failed = True
     try:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
-            result = fit(job, cluster, stream, MlflowObserver(tracker.uri, run_id), facts)
+            start = Start(stream, MlflowObserver(tracker.uri, run_id), facts, origin)
+            result = fit(job, cluster, start)
         trained = release(job, tracker, run_id, best(result))
         tell_replaced(tracker, run_id)
         failed = False
@@ -133,14 +139,28 @@ def run_name(job: TrainJob) -> str:
     return job.name or job.task
 
 
-def fit(
-    job: TrainJob,
-    cluster: Cluster,
-    stream: StagedStream,
-    tracking: MlflowObserver,
-    facts: dict[str, Any],
-) -> Result:
+@dataclass(frozen=True)
+class Start:
+    """What the workers of a run begin with, beside the job."""
+
+    stream: StagedStream
+    """The samples."""
+    tracking: MlflowObserver
+    """Where rank 0 records."""
+    facts: dict[str, Any]
+    """What every checkpoint says of itself."""
+    origin: initial.Origin | None
+    """The model whose weights come first."""
+
+
+def begun(name: str) -> bool:
+    """Return whether a run has a checkpoint to resume from."""
+    return storage.exists(storage.join(place.run_folder(name), SNAPSHOT))
+
+
+def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
     """Run the workers until the last step is committed."""
+    stream, origin = start.stream, start.origin
     done = finished(job)
     if done is not None:
         say(f"{run_name(job)} has done its {job.train.steps} steps before")
@@ -165,9 +185,10 @@ def fit(
         train=job.train,
         segment=stream.segment,
         validation=ray.put(validation),
-        observer=BoardObserver(tracking, progress),
-        facts=facts,
+        observer=BoardObserver(start.tracking, progress),
+        facts=start.facts,
         threads=cluster.threads(num_workers),
+        initial=ray.put(origin.files) if origin and origin.files else None,
     )
     name = run_name(job)
     trainer = TorchTrainer(
@@ -194,7 +215,7 @@ def fit(
 def finished(job: TrainJob) -> Result | None:
     """Return the result of an earlier call that reached the last step."""
     folder = place.run_folder(run_name(job))
-    if not storage.exists(storage.join(folder, SNAPSHOT)):
+    if not begun(run_name(job)):
         return None
     result = Result.from_path(folder)
     steps = [metrics["step"] for _, metrics in result.best_checkpoints or []]
@@ -224,6 +245,8 @@ def release(job: TrainJob, tracker: Tracker, run_id: str, chosen: Checkpoint) ->
             "manifest_sha256": facts["samples"]["manifest"],
             "git_revision": facts["git_revision"],
         }
+        if facts.get("init"):
+            tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))
         version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
     return Trained(version, run_id, facts)
@@ -239,7 +262,9 @@ def tell_replaced(tracker: Tracker, run_id: str) -> None:
         )
 
 
-def same_run(name: str, job: str, samples: dict[str, object]) -> None:
+def same_run(
+    name: str, job: str, samples: dict[str, object], origin: initial.Origin | None
+) -> None:
     """Keep what a run is in its folder, and refuse to continue it as something else.
 
     `job.json` there runs again with `laformer train --job`. Raises JobError naming the values
@@ -247,6 +272,8 @@ def same_run(name: str, job: str, samples: dict[str, object]) -> None:
     """
     folder = place.run_folder(name)
     documents = {JOB_FILE: job, SAMPLES_FILE: json.dumps(samples, indent=2, sort_keys=True) + "\n"}
+    if origin is not None:
+        documents[initial.INIT_FILE] = json.dumps(origin.facts, indent=2) + "\n"
     for file, text in documents.items():
         uri = storage.join(folder, file)
         if not storage.exists(uri):

@@ -21,7 +21,7 @@ from ray.train import Checkpoint, CheckpointConsistencyMode, CheckpointUploadMod
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from laformer import checkpoint, loop
+from laformer import checkpoint, initial, loop
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.config import ModelConfig, TrainConfig
 from laformer.errors import TrainingError
@@ -63,6 +63,8 @@ class WorkerJob:
     """JSON that every checkpoint carries: job, fingerprint of the samples, tracking run."""
     threads: int
     """torch threads of this worker when it has no GPU."""
+    initial: ray.ObjectRef | None = None
+    """Files of the released model that a run without checkpoints starts from; None: random."""
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -75,6 +77,8 @@ def train_worker(config: dict[str, Any]) -> None:
     if saved is not None:
         with saved.as_directory() as folder:
             checkpoint.load_state(Path(folder), state)
+    elif job.initial is not None:
+        initial.start_from(state, ray.get(job.initial))
     Worker(job, state).run()
 
 
