@@ -35,6 +35,7 @@ from jobs.errors import JobError
 from jobs.progress import BoardObserver, board, shown
 from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
+from laformer.patience import Record
 from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
 from pipelines.stages import StagedStream
@@ -45,6 +46,8 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 """What Ray Train writes when a checkpoint is committed."""
 MAX_FAILURES = 3
 """Times that a lost worker is replaced before the job gives up."""
+FREE = ("workers", "train.patience")
+"""What may change between two starts of a run: not what a step does, nor on which samples."""
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
 """Beside the checkpoints of a run: what it trains, and on which samples."""
 
@@ -163,7 +166,8 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
     stream, origin = start.stream, start.origin
     done = finished(job)
     if done is not None:
-        say(f"{run_name(job)} has done its {job.train.steps} steps before")
+        say(f"{run_name(job)} has done its {latest(done)[0]['step']} steps before")
+        tell_early(job, done)
         return done
     batches = [stage.global_batch for stage in job.train.all_stages]
     num_workers = cluster.num_workers(job.workers, *batches)
@@ -209,17 +213,42 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
     device = "GPU" if cluster.num_gpus else "CPU"
     say(f"training {name}: {job.train.steps} steps on {num_workers} {device} workers")
     with shown(progress, "training", job.train.steps):
-        return trainer.fit()
+        result = trainer.fit()
+    tell_early(job, result)
+    return result
 
 
 def finished(job: TrainJob) -> Result | None:
-    """Return the result of an earlier call that reached the last step."""
+    """Return the result of an earlier call that reached the last step, or its patience's end."""
     folder = place.run_folder(run_name(job))
     if not begun(run_name(job)):
         return None
     result = Result.from_path(folder)
-    steps = [metrics["step"] for _, metrics in result.best_checkpoints or []]
-    return result if job.train.steps in steps else None
+    done = [job.train.steps == last["step"] or ended_early(job, last) for last in latest(result)]
+    return result if any(done) else None
+
+
+def latest(result: Result) -> list[dict[str, Any]]:
+    """Return what was reported with the last checkpoint, in a list; an empty one without any."""
+    reported = [metrics for _, metrics in result.best_checkpoints or []]
+    return sorted(reported, key=lambda metrics: metrics["step"])[-1:]
+
+
+def ended_early(job: TrainJob, reported: dict[str, Any]) -> bool:
+    """Return whether the run ended with this checkpoint for lack of anything better."""
+    short = reported["step"] < job.train.steps
+    return short and Record.of(reported).exhausts(job.train.patience)
+
+
+def tell_early(job: TrainJob, result: Result) -> None:
+    """Say it when a run ended before its last step."""
+    for last in latest(result):
+        if ended_early(job, last):
+            record = Record.of(last)
+            say(
+                f"stopped at step {last['step']} of {job.train.steps}: no held-out PSNR above the "
+                f"{record.psnr_db:.2f} dB of step {record.step} in {record.since} validations"
+            )
 
 
 def best(result: Result) -> Checkpoint:
@@ -287,8 +316,7 @@ def same_run(
         differing = [
             f"{key} was {earlier.get(key)}, is {present.get(key)}"
             for key in sorted(earlier.keys() | present.keys())
-            # How many workers share the samples changes nothing in them.
-            if earlier.get(key) != present.get(key) and key != "workers"
+            if earlier.get(key) != present.get(key) and key not in FREE
         ]
         if differing:
             raise JobError(

@@ -153,6 +153,10 @@ class TrainConfig:
     """Best checkpoints kept beside the last one."""
     segment_steps: int = 1_000
     """Steps that one Ray Data execution feeds; bounds its bookkeeping."""
+    patience: int | None = None
+    """Validations in a row without a better held-out PSNR after which the run ends; never if None.
+
+    The rate of learning falls until `steps`: a run that ends before has not seen its end."""
 
     def __post_init__(self) -> None:
         """Check the ranges; each message names the fix."""
@@ -161,6 +165,8 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
         if min(self.seed, self.warmup_steps, self.flat_steps) < 0:
             raise ValueError("seed, warmup_steps and flat_steps are not negative; use at least 0")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience {self.patience} is less than 1; use 1, or None to go on")
         starts = [stage.first_step for stage in self.all_stages]
         for earlier, later in itertools.pairwise(starts):
             if later <= earlier:

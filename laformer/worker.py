@@ -27,6 +27,7 @@ from laformer.config import ModelConfig, TrainConfig
 from laformer.errors import TrainingError
 from laformer.loop import State, StepResult, Validated
 from laformer.model import LAformer
+from laformer.patience import Record
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
@@ -73,13 +74,13 @@ def train_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.train.seed)
     state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
-    saved = ray.train.get_checkpoint()
+    saved, record = ray.train.get_checkpoint(), Record()
     if saved is not None:
         with saved.as_directory() as folder:
-            checkpoint.load_state(Path(folder), state)
+            record = Record.of(checkpoint.load_state(Path(folder), state))
     elif job.initial is not None:
         initial.start_from(state, ray.get(job.initial))
-    Worker(job, state).run()
+    Worker(job, state, record).run()
 
 
 @dataclass
@@ -88,6 +89,8 @@ class Worker:
 
     job: WorkerJob
     state: State
+    record: Record
+    """The best validation; the same on every rank, for all have the same sum."""
     rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
     size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
     losses: list[torch.Tensor] = field(default_factory=list)
@@ -108,10 +111,10 @@ class Worker:
         if self.rank == 0:
             self.observer = self.job.observer()
         started_at = self.state.step
-        while self.state.step < config.steps:
+        while self.state.step < config.steps and not self._stopped():
             last = config.segment_end(self.state.step)
             loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
-            if self.state.step < last:
+            if self.state.step < last and not self._stopped():
                 raise TrainingError(
                     f"the stream ended at step {self.state.step} instead of {last}; "
                     "run the same command again to resume from the last checkpoint"
@@ -139,7 +142,7 @@ class Worker:
         )
         device = ray.train.torch.get_device()
         rows = steps_of(blocks, lanes, first_step=first)
-        while True:
+        while not self._stopped():
             asked = time.perf_counter()
             step = next(rows, None)
             self.waited_s += time.perf_counter() - asked
@@ -147,6 +150,10 @@ class Worker:
                 return
             self.replaced += int((step["replaced"] > 0).sum())
             yield to_batch(step, device)
+
+    def _stopped(self) -> bool:
+        """Return whether the run has lost its patience."""
+        return self.record.exhausts(self.job.train.patience)
 
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
@@ -185,7 +192,9 @@ class Worker:
     def _validate_and_report(self) -> None:
         """Validate on all ranks, save on rank 0, report from every rank."""
         psnr_db = self._validate()
-        facts = {**self.job.facts, "val_psnr_db": psnr_db}
+        self.record = self.record.after(self.state.step, psnr_db)
+        measured = {"val_psnr_db": psnr_db, **self.record.facts}
+        facts = {**self.job.facts, **measured}
         saved = None
         if self.rank == 0:
             # Ray deletes the folder after its upload, on its own thread.
@@ -193,7 +202,7 @@ class Worker:
             checkpoint.save(folder, self.state, facts)
             saved = Checkpoint.from_directory(str(folder))
         ray.train.report(
-            {"step": self.state.step, "val_psnr_db": psnr_db},
+            {"step": self.state.step, **measured},
             checkpoint=saved,
             checkpoint_dir_name=f"step_{self.state.step:08d}",
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
