@@ -9,10 +9,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from jobs.console import bar
+from jobs.console import Bar, bar, say
 from jobs.tracking import Array, MlflowObserver, RunRecorder
 
 POLL_S = 0.5
+LINE_EVERY_S = 60.0
+"""A log has a line this often, and one for each validation."""
+ANSWER_S = 5.0
+"""Longest wait for a board whose cluster may be gone."""
+
+
+VALIDATED = "val_psnr_db"
+"""The number that is told whenever it is new."""
 
 
 class Board:
@@ -56,7 +64,8 @@ class BoardRecorder:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record numbers of a step."""
-        self.board.post.remote({"step": float(step), **metrics})
+        at = {f"{name}.step": float(step) for name in metrics if name == VALIDATED}
+        self.board.post.remote({"step": float(step), **metrics, **at})
         self.recorder.log(step, metrics)
 
     def picture(self, step: int, name: str, pixels: Array) -> None:
@@ -74,10 +83,11 @@ def shown(board: Any, text: str, total: int) -> Iterator[None]:
     done = threading.Event()
 
     def watch() -> None:
-        with bar(text, total) as progress, suppress(RayError):
-            while not done.wait(POLL_S):
-                numbers = ray.get(board.read.remote())
-                progress.update(int(numbers.get("step", 0)), note(numbers))
+        with bar(text, total, line_every_s=LINE_EVERY_S) as progress, suppress(RayError):
+            teller, over = Teller(progress, text), False
+            while not over:
+                over = done.wait(POLL_S)
+                teller.tell(ray.get(board.read.remote(), timeout=ANSWER_S))
 
     watcher = threading.Thread(target=watch, name="progress", daemon=True)
     watcher.start()
@@ -88,12 +98,28 @@ def shown(board: Any, text: str, total: int) -> Iterator[None]:
         watcher.join()
 
 
+class Teller:
+    """Shows the numbers of a board, and says each validation once."""
+
+    def __init__(self, progress: Bar, text: str) -> None:
+        self.progress, self.text, self.validated = progress, text, 0
+
+    def tell(self, numbers: dict[str, float]) -> None:
+        """Show what is new."""
+        step = int(numbers.get(f"{VALIDATED}.step", 0))
+        if step > self.validated:
+            self.validated = step
+            say(f"{self.text}: held-out {numbers[VALIDATED]:.2f} dB after {step} steps")
+        self.progress.update(int(numbers.get("step", 0)), note(numbers))
+
+
 def note(numbers: dict[str, float]) -> str:
     """Say the most telling numbers in a few words."""
     words = {
         "loss": "loss {:.4f}",
-        "samples_per_s": "{:.0f} samples/s",
-        "val_psnr_db": "held-out {:.2f} dB",
+        "samples_per_s": "{:.3g} samples/s",
+        "data_wait_fraction": "{:.0%} waiting for data",
+        VALIDATED: "held-out {:.2f} dB",
     }
     return ", ".join(
         pattern.format(numbers[name]) for name, pattern in words.items() if name in numbers

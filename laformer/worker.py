@@ -28,6 +28,7 @@ from laformer.errors import TrainingError
 from laformer.loop import State, StepResult, Validated
 from laformer.model import LAformer
 from laformer.patience import Record
+from laformer.telemetry import peak_memory_mb
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
@@ -111,6 +112,9 @@ class Worker:
         if self.rank == 0:
             self.observer = self.job.observer()
         started_at = self.state.step
+        if self.observer is not None and started_at < config.steps and not self._stopped():
+            # One number a start: how often the run was begun again, and by how many workers.
+            self.observer.log(started_at, {"workers": float(self.size)})
         while self.state.step < config.steps and not self._stopped():
             last = config.segment_end(self.state.step)
             loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
@@ -166,7 +170,7 @@ class Worker:
             self._validate_and_report()
 
     def _log(self, result: StepResult) -> None:
-        """Record the mean loss over ranks since the last log, and the speed."""
+        """Record the mean loss over ranks since the last log, the speed, and what it takes."""
         mean = torch.stack(self.losses).mean()
         self.losses.clear()
         totals = torch.stack([mean, mean.new_tensor(self.replaced)])
@@ -175,6 +179,7 @@ class Worker:
         loss, replaced = totals[0] / self.size, totals[1]
         loop.check_finite(loss.item(), self.state.step, result.sample_ids)
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        used = self._most(self.waited_s / elapsed, *peak_memory_mb(mean.device))
         if self.observer is not None:
             self.observer.log(
                 self.state.step,
@@ -183,11 +188,21 @@ class Worker:
                     "lr": result.lr,
                     "grad_norm": result.grad_norm.item(),
                     "samples_per_s": self.num_samples * self.size / elapsed,
-                    "data_wait_fraction": self.waited_s / elapsed,
+                    "data_wait_fraction": used[0],
+                    "memory_mb": used[1],
+                    **({"gpu_memory_mb": used[2]} if used[2] else {}),
                     "replaced_samples": replaced.item(),
                 },
             )
         self.num_samples, self.waited_s = 0, 0.0
+
+    def _most(self, *values: float) -> list[float]:
+        """Return the largest of each over ranks: all wait for the slowest."""
+        totals = torch.tensor(values, dtype=torch.float64, device=ray.train.torch.get_device())
+        if self.size > 1:
+            dist.all_reduce(totals, dist.ReduceOp.MAX)
+        most: list[float] = totals.tolist()
+        return most
 
     def _validate_and_report(self) -> None:
         """Validate on all ranks, save on rank 0, report from every rank."""
