@@ -8,8 +8,6 @@ if __name__ == "__main__":
     sys.exit(cli.main(["demo", *sys.argv[1:]]))
 
 import dataclasses
-import os
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from jobs import evaluate, place, prepare, promote, recipes, report, restore, train
+from jobs import evaluate, place, prepare, promote, recipes, restore, train
 from jobs.cluster import connected
 from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob, TrainJob
 from jobs.console import say
 from jobs.errors import JobError
+from jobs.page import Command, Curve, Page, Pair, Score, render
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker
 from laformer import metrics
 from pipelines import images, storage
@@ -100,7 +99,7 @@ def run(job: DemoJob) -> Path:
     )
     page = build_page(pairs, scores, trained, facts, commands(photos, job, training, name))
     path = Path(job.page or (Path("runs" if storage.is_remote(folder) else folder) / "demo.html"))
-    storage.put(str(path), report.render(page).encode())
+    storage.put(str(path), render(page).encode())
     say(f"done in {seconds:.0f} s with {restored.model}; open {path.resolve()}")
     return path.resolve()
 
@@ -174,7 +173,7 @@ def clean_photo(catalogue: Manifest, key: str, gate: Benchmark) -> Any:
     return gate.prepare(images.eight_bit(photo.rgb))
 
 
-def pair(catalogue: Manifest, folder: str, key: str, gate: Benchmark) -> report.Pair:
+def pair(catalogue: Manifest, folder: str, key: str, gate: Benchmark) -> Pair:
     """Read back what the batch job read and wrote, and compare both with the clean photo."""
     clean = clean_photo(catalogue, key, gate)
     degraded, restored = (
@@ -182,7 +181,7 @@ def pair(catalogue: Manifest, folder: str, key: str, gate: Benchmark) -> report.
         for side in ("degraded", "restored")
     )
     degraded = gate.shown(degraded)
-    return report.Pair(
+    return Pair(
         key=key,
         before=shown_png(degraded),
         after=shown_png(restored),
@@ -200,23 +199,23 @@ def shown_png(pixels: Any) -> bytes:
 
 
 def build_page(
-    pairs: list[report.Pair],
+    pairs: list[Pair],
     scores: list[evaluate.Score],
     trained: train.Trained,
     facts: tuple[tuple[str, str], ...],
-    shown_commands: tuple[report.Command, ...],
-) -> report.Page:
+    shown_commands: tuple[Command, ...],
+) -> Page:
     """Gather what the page shows."""
     tracker = Tracker()
     curves = [
-        report.Curve(title=title, unit=unit, points=tuple(tracker.history(trained.run_id, metric)))
+        Curve(title=title, unit=unit, points=tuple(tracker.history(trained.run_id, metric)))
         for title, unit, metric in (
             ("Training loss", "", "loss"),
             ("PSNR of held-out crops", "dB", "val_psnr_db"),
         )
     ]
     task = find(trained.version.tags["task"])
-    return report.Page(
+    return Page(
         title="LAformer restores photos it never saw",
         summary=(
             f"{task.title}: Ray Data streamed clean photos and degraded them on the fly, Ray "
@@ -232,11 +231,11 @@ def build_page(
     )
 
 
-def score_lines(found: evaluate.Score) -> Iterator[report.Score]:
+def score_lines(found: evaluate.Score) -> Iterator[Score]:
     """Yield a line for each of what was measured: PSNR, and SSIM where the protocol has it."""
     for metric, name in (("PSNR", "psnr_db"), ("SSIM", "ssim")):
         if name in found.means:
-            yield report.Score(
+            yield Score(
                 benchmark=found.benchmark,
                 protocol=found.protocol,
                 metric=metric,
@@ -246,9 +245,7 @@ def score_lines(found: evaluate.Score) -> Iterator[report.Score]:
             )
 
 
-def commands(
-    photos: str, job: DemoJob, training: TrainJob, name: str
-) -> tuple[report.Command, ...]:
+def commands(photos: str, job: DemoJob, training: TrainJob, name: str) -> tuple[Command, ...]:
     """Return how to run each part alone on the same photos, from the same working folder."""
     (manifest,), holdout = training.manifest, str(job.holdout)
     steps = () if job.steps is None else ("--train.steps", str(job.steps))
@@ -276,25 +273,15 @@ def commands(
         ),
     )
     shown = [
-        report.Command(title=title, command=in_shell("laformer", *words), explanation=explanation)
+        Command(title=title, command=place.in_shell("laformer", *words), explanation=explanation)
         for title, words, explanation in rows
     ]
     address = place.without_secret(place.tracking_uri())
     shown.append(
-        report.Command(
+        Command(
             title="Look at the runs",
-            command=in_shell("mlflow", "ui", "--backend-store-uri", address),
+            command=place.in_shell("mlflow", "ui", "--backend-store-uri", address),
             explanation="Opens the tracked runs, pictures and models in a browser.",
         )
     )
     return tuple(shown)
-
-
-def in_shell(program: str, *words: str) -> str:
-    """Return a command as one would type it: the program of this environment, its store named."""
-    path = Path(sys.executable).parent / program
-    if path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    store = os.environ.get("LAFORMER_STORE")
-    prefix = f"LAFORMER_STORE={shlex.quote(store)} " if store else ""
-    return prefix + shlex.join([str(path), *words])

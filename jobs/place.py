@@ -9,6 +9,8 @@ Credentials and endpoints of object storage are the usual AWS_* variables.
 
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 from pipelines import storage
@@ -44,3 +46,13 @@ def without_secret(uri: str) -> str:
 def run_folder(name: str) -> str:
     """Return where the checkpoints of a run are."""
     return storage.join(store(), "train", name)
+
+
+def in_shell(program: str, *words: str) -> str:
+    """Return a command as one would type it: the program of this environment, its store named."""
+    path = Path(sys.executable).parent / program
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    store = os.environ.get("LAFORMER_STORE")
+    prefix = f"LAFORMER_STORE={shlex.quote(store)} " if store else ""
+    return prefix + shlex.join([str(path), *words])

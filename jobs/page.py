@@ -1,4 +1,4 @@
-"""The report: one HTML file with photos before and after, scores, curves and commands."""
+"""One HTML file with photos before and after, scores, curves and commands."""
 
 import math
 from base64 import b64encode
@@ -31,6 +31,16 @@ class Pair:
     """PSNR of the restored image in dB; NaN where there is no clean image."""
     media_type: str = "image/png"
     """Encoding of the images: image/png or image/jpeg."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """One photo as it was seen again and again."""
+
+    key: str
+    """Name of the photo."""
+    frames: tuple[tuple[str, bytes], ...]
+    """What a picture is, and its encoded PNG, from first to last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,21 +102,34 @@ class Page:
     curves: tuple[Curve, ...]
     """Curves of the training."""
     commands: tuple[Command, ...]
-    """How to run each part alone."""
+    """What to type."""
+    films: tuple[Film, ...] = ()
+    """Photos over time."""
+    values: tuple[tuple[str, str], ...] = ()
+    """Rows of a table of names and values."""
+    commands_heading: str = "Run each part alone"
+    """What the commands are for."""
+    order: tuple[str, ...] = ("photos", "films", "scores", "curves", "values", "commands")
+    """The sections from top to bottom."""
 
 
 def render(page: Page) -> str:
     """Return the page as one HTML document that needs no network; write it as UTF-8."""
-    template = resources.files("jobs").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("jobs").joinpath("page.html").read_text(encoding="utf-8")
+    sections = {
+        "photos": _section("Photos", "photos", map(_photo, page.pairs), _psnr_table(page.pairs)),
+        "films": _section("Photos over time", "films", map(_film, page.films)),
+        "scores": _section("Scores", "scores", _score_table(page.scores)),
+        "curves": _section("Training", "curves", map(_curve, page.curves)),
+        "values": _section("Values", "values", _value_table(page.values)),
+        "commands": _section(page.commands_heading, "commands", map(_command, page.commands)),
+    }
     return Template(template).substitute(
         title=escape(page.title),
         summary=escape(page.summary),
         result="".join(map(_result, page.scores[:1])),
         facts=_facts(page.facts),
-        photos=_section("Photos", "photos", map(_photo, page.pairs), _psnr_table(page.pairs)),
-        scores=_section("Scores", "scores", _score_table(page.scores)),
-        curves=_section("Training", "curves", map(_curve, page.curves)),
-        commands=_section("Run each part alone", "commands", map(_command, page.commands)),
+        sections="\n".join(sections[name] for name in page.order),
     )
 
 
@@ -177,6 +200,24 @@ def _layer(pair: Pair, image: bytes, kind: str, label: str) -> str:
         f'<div class="layer {kind}"><img src="{source}" alt="{escape(pair.key)}, {label}">'
         f'<span class="tag">{label}</span></div>\n'
     )
+
+
+def _film(film: Film) -> str:
+    frames = (
+        f'<figure><img src="data:image/png;base64,{b64encode(image).decode()}" '
+        f'alt="{escape(film.key)}, {escape(label)}"><figcaption>{escape(label)}</figcaption>'
+        f"</figure>\n"
+        for label, image in film.frames
+    )
+    return f'<h3>{escape(film.key)}</h3>\n<div class="film">\n{"".join(frames)}</div>'
+
+
+def _value_table(values: Sequence[tuple[str, str]]) -> list[str]:
+    rows = (
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>\n'
+        for name, value in values
+    )
+    return [f"<table>\n<tbody>\n{''.join(rows)}</tbody>\n</table>"] if values else []
 
 
 def _row(header: str, before: float, after: float, unit: str) -> str:

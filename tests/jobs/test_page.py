@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jobs.report import Command, Curve, Page, Pair, Score, render
+from jobs.page import Command, Curve, Page, Pair, Score, render
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 HOSTILE = '<script>alert(1)</script>" onload="alert(2)" \'&amp; $title ${summary}'
