@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "prepare": (config.PrepareJob, "index photos into a manifest"),
     "preview": (config.PreviewJob, "show what a task makes of photos"),
     "train": (config.TrainJob, "train a recipe; the same command resumes"),
+    "report": (config.ReportJob, "write a page about a training run"),
     "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
     "promote": (config.PromoteJob, "make a better candidate the champion"),
     "restore": (config.RestoreJob, "restore a photo, a folder or a bucket"),
@@ -92,10 +93,8 @@ def parse_train(rest: list[str]) -> config.TrainJob:
     A run has the recipe's name unless it is given one.
     """
     if rest[:1] == ["--job"] and len(rest) > 1:
-        path = Path(rest[1])
-        if not path.is_file():
-            raise JobError(f"no job file {path}; a run keeps its own as job.json")
-        default, label, rest = recipes.from_json(path.read_text()), f"--job {path}", rest[2:]
+        path = rest[1]
+        default, label, rest = recipes.from_json(job_text(path)), f"--job {path}", rest[2:]
     elif rest and not rest[0].startswith("-"):
         label, rest = rest[0], rest[1:]
         default = dataclasses.replace(recipes.recipe(label), name=label)
@@ -135,6 +134,18 @@ def stage_of(word: str) -> Stage:
         raise ValueError(f"stage {word} is not STEP:PATCH_PX:BATCH; use for example 92000:160:40")
     first_step, patch_px, global_batch = map(int, numbers)
     return Stage(first_step=first_step, patch_px=patch_px, global_batch=global_batch)
+
+
+def job_text(path: str) -> str:
+    """Return the text of a job file, here or in a bucket. Raises JobError when there is none."""
+    if "://" in path:
+        from pipelines import storage  # noqa: PLC0415 - heavy, and only a bucket needs it
+
+        if storage.exists(path):
+            return storage.get(path).decode()
+    elif Path(path).is_file():
+        return Path(path).read_text()
+    raise JobError(f"no job file {path}; a run keeps its own as job.json")
 
 
 if __name__ == "__main__":

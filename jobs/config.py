@@ -172,6 +172,16 @@ class ExportJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportJob:
+    """Write one page about a training run, whether it runs, failed or is finished."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """Name of the run, or its id in MLflow."""
+    target: str | None = None
+    """The HTML file to write; report-RUN.html when not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoJob:
     """Everything once, on real photos: prepare, train, evaluate, promote, restore, one page."""
 

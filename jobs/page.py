@@ -141,10 +141,11 @@ def _section(heading: str, kind: str, items: Iterable[str], after: str = "") -> 
 
 
 def _quantity(value: float, unit: str, sign: str = "-") -> str:
-    """Return value and unit, escaped: two decimals in dB, else four significant digits."""
+    """Return value and unit, escaped: two decimals in dB, else four digits or more."""
     if math.isnan(value):
         return _MISSING
-    text = f"{value:{sign}{'.2f' if unit == 'dB' else '#.4g'}}"
+    digits = ",.0f" if 1000 <= abs(value) < 1e15 else "#.4g"
+    text = f"{value:{sign}{'.2f' if unit == 'dB' else digits}}"
     text = text.replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
     return escape(f"{text}\N{NO-BREAK SPACE}{unit}".rstrip())
 

@@ -4,13 +4,15 @@ import contextlib
 import logging
 import os
 import queue
+import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import mlflow.artifacts
 import numpy as np
@@ -28,6 +30,10 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """Codes with which MLflow says that a name, version or alias is not there."""
 CLOSE_S = 60.0
 """Longest wait at the end of a run for numbers that tracking has not taken yet."""
+SHOWN_RUNS = 10
+"""Runs that a message names."""
+PICTURES = "pictures"
+"""Folder of a run's pictures among its files."""
 RUN_TAG = "laformer.run"
 """Tag that ties a tracking run to the folder of its checkpoints."""
 
@@ -50,6 +56,25 @@ class Version:
     def __str__(self) -> str:
         """Return the name under which it can be asked for again."""
         return f"{self.name}/{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training run as it was recorded."""
+
+    id: str
+    """Its id in MLflow."""
+    name: str
+    folder: str
+    """Where its checkpoints are."""
+    status: str
+    """RUNNING, FINISHED or FAILED; a run whose driver was killed is RUNNING for ever."""
+    started_s: float
+    """Seconds since 1970, as all times here."""
+    ended_s: float | None
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The last of each number."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,55 @@ class Tracker:
             points = self.client.get_metric_history(run_id, metric)
         latest = {p.step: p.value for p in sorted(points, key=lambda p: p.timestamp)}
         return sorted(latest.items())
+
+    def times_s(self, run_id: str, metric: str) -> list[float]:
+        """Return when a number was recorded, every time, in seconds since 1970."""
+        with reachable(self.uri):
+            return [p.timestamp / 1000 for p in self.client.get_metric_history(run_id, metric)]
+
+    def find_run(self, run: str) -> Run:
+        """Return the run of that name in this store, or else anywhere, or of that id.
+
+        Raises JobError naming the last runs when there is none.
+        """
+        with reachable(self.uri):
+            known = [experiment.experiment_id for experiment in self.client.search_experiments()]
+            found = []
+            for value in (quote(place.run_folder(run), safe=":/ "), quote(run, safe=": ")):
+                column = f"tags.`{RUN_TAG}`" if "/" in value else "attributes.run_name"
+                found += self.client.search_runs(known, f"{column} = '{value}'", max_results=1)
+            if not found and re.fullmatch("[0-9a-f]{32}", run):
+                with contextlib.suppress(MlflowException):
+                    found = [self.client.get_run(run)]
+            if not found:
+                last = self.client.search_runs(known, max_results=SHOWN_RUNS)
+                names = ", ".join(unquote(each.info.run_name) for each in last)
+                raise JobError(
+                    f"no run {run!r} in {place.without_secret(self.uri)}; "
+                    f"the last are: {names or 'none, train one with: laformer train demo'}"
+                )
+        return _run(found[0])
+
+    def pictures(self, run_id: str) -> dict[str, dict[int, str]]:
+        """Return the paths of the pictures of a run by the photo's name and by step."""
+        with reachable(self.uri):
+            photos = self.client.list_artifacts(run_id, PICTURES)
+            return {
+                photo.path.rsplit("/", 1)[-1]: {
+                    int(match[1]): file.path
+                    for file in self.client.list_artifacts(run_id, photo.path)
+                    if (match := re.search(r"step_(\d+)\.png$", file.path))
+                }
+                for photo in photos
+            }
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """Return the bytes of a file kept with a run."""
+        with reachable(self.uri), tempfile.TemporaryDirectory() as scratch:
+            local = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=self.uri
+            )
+            return Path(local).read_bytes()
 
     def file(self, run_id: str, path: Path) -> None:
         """Keep a file with a run."""
@@ -230,7 +304,7 @@ class RunRecorder:
 
     def picture(self, step: int, name: str, pixels: Array) -> None:
         """Record a picture (H, W, 3) uint8."""
-        path = f"pictures/{name.replace('/', '_')}/step_{step:08d}.png"
+        path = f"{PICTURES}/{name.replace('/', '_')}/step_{step:08d}.png"
         self.queue.put(("log_image", (self.run_id, pixels, path)))
 
     def close(self) -> None:
@@ -280,6 +354,21 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _run(found: Any) -> Run:
+    """Return what the pages of this project need of MLflow's run."""
+    info, data = found.info, found.data
+    return Run(
+        id=info.run_id,
+        name=unquote(info.run_name),
+        folder=unquote(data.tags.get(RUN_TAG, "")),
+        status=info.status,
+        started_s=info.start_time / 1000,
+        ended_s=info.end_time / 1000 if info.end_time else None,
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+    )
 
 
 def _version(found: ModelVersion) -> Version:

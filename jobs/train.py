@@ -77,6 +77,7 @@ def run(job: TrainJob) -> Trained:
     same_run(name, recipes.to_json(job), stream.fingerprint(), origin)
     tracker = Tracker()
     params = flatten(asdict(job)) | {"manifest_sha256": stream.digest}
+    params |= {"git_revision": git_revision()} | flatten(stream.fingerprint(), "samples.")
     with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
         run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
     facts = {
