@@ -4,6 +4,8 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
+from laformer import terms
+
 Phi = Literal["elu", "relu"]
 Combination = Literal["parallel", "alternating", "sequential", "spatial"]
 
@@ -76,8 +78,6 @@ SIZES: dict[str, ModelConfig] = {
 }
 
 
-Loss = Literal["charbonnier", "l1"]
-
 _COUNTS = (
     "steps",
     "log_every",
@@ -141,8 +141,8 @@ class TrainConfig:
     """Largest norm of the gradient; a longer one is scaled down."""
     ema_decay: float = 0.999
     """Decay per step of the averaged weights, the ones that are validated and released."""
-    loss: Loss = "charbonnier"
-    """What is minimised: sqrt(error^2 + 1e-6) or |error|, averaged."""
+    loss: str = "charbonnier"
+    """What is minimised: charbonnier, l1, frequency, or a sum: "charbonnier + 0.05 frequency"."""
     seed: int = 0
     """Names the samples and the initial weights."""
     log_every: int = 50
@@ -163,6 +163,7 @@ class TrainConfig:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
+        terms.parse(self.loss)
         if min(self.seed, self.warmup_steps, self.flat_steps) < 0:
             raise ValueError("seed, warmup_steps and flat_steps are not negative; use at least 0")
         if self.patience is not None and self.patience < 1:

@@ -17,7 +17,7 @@ from laformer import metrics
 from laformer.batches import Array, Batch, to_tensor
 from laformer.config import TrainConfig
 from laformer.errors import TrainingError
-from laformer.losses import LOSSES
+from laformer.losses import weighted
 from laformer.model import LAformer
 from laformer.schedule import learning_rate
 
@@ -88,7 +88,7 @@ def train_step(state: State, batch: Batch, config: TrainConfig) -> StepResult:
     lr = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
-    loss = LOSSES[config.loss](state.forward(batch.lq), batch.gt)
+    loss = weighted(config.loss)(state.forward(batch.lq), batch.gt)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)

@@ -131,6 +131,7 @@ def test_lanes_that_do_not_divide_are_refused():
         ({"stages": ((3, 16, 2), (2, 24, 2))}, "begin at steps 3 and 2, one after the other"),
         ({"stages": ((0, 16, 2),)}, "begin at steps 0 and 0, one after the other"),
         ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; use more"),
+        ({"loss": "l2"}, "'l2' is none of charbonnier, l1, frequency; use for example"),
         ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
     ],
 )
