@@ -3,7 +3,7 @@
     config.json           ModelConfig; with the weights it is all that restoring needs
     weights.safetensors   the averaged weights, the ones that are released
     state.safetensors     trained weights and optimiser averages; resuming needs it
-    state.json            step and the facts of the run (job, samples, tracking run)
+    state.json            step, skipped steps and the facts of the run (job, samples, tracking run)
     checksums.json        sha256 of each file above, written last
 
 No pickle anywhere: loading a checkpoint runs no code from it.
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from laformer.config import ModelConfig
 from laformer.errors import CheckpointError
+from laformer.guard import Skips
 from laformer.loop import State
 from laformer.model import LAformer
 
@@ -46,7 +47,8 @@ def save(folder: Path, state: State, facts: Facts) -> None:
     write_json(partial / CONFIG, dataclasses.asdict(state.model.config))
     save_file(_contiguous(state.ema), partial / WEIGHTS)
     save_file(_contiguous(_training_tensors(state)), partial / STATE)
-    write_json(partial / FACTS, {"step": state.step, **facts})
+    counts = {"step": state.step, "skips": dataclasses.asdict(state.skips)}
+    write_json(partial / FACTS, {**counts, **facts})
     write_json(
         partial / SUMS, {name: _sha256(partial / name) for name in (CONFIG, WEIGHTS, STATE, FACTS)}
     )
@@ -99,11 +101,12 @@ def load_state(folder: Path, state: State) -> Facts:
             for key in saved
         }
     state.step = int(facts["step"])
+    state.skips = Skips(**facts.get("skips", {}))
     return facts
 
 
 def read_facts(folder: Path) -> Facts:
-    """Return what `save` was given, and the step."""
+    """Return what `save` was given, the step and the skipped ones."""
     return cast("Facts", json.loads((folder / FACTS).read_text()))
 
 

@@ -143,6 +143,8 @@ class TrainConfig:
     """Decay per step of the averaged weights, the ones that are validated and released."""
     loss: str = "charbonnier"
     """What is minimised: charbonnier, l1, frequency, or a sum: "charbonnier + 0.05 frequency"."""
+    max_skipped: int = 20
+    """Steps in a row that may be skipped because their gradient is no number; 0 stops at once."""
     seed: int = 0
     """Names the samples and the initial weights."""
     log_every: int = 50
@@ -164,8 +166,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
         terms.parse(self.loss)
-        if min(self.seed, self.warmup_steps, self.flat_steps) < 0:
-            raise ValueError("seed, warmup_steps and flat_steps are not negative; use at least 0")
+        for name in ("seed", "warmup_steps", "flat_steps", "max_skipped"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} is negative; use at least 0")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience {self.patience} is less than 1; use 1, or None to go on")
         starts = [stage.first_step for stage in self.all_stages]

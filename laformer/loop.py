@@ -4,7 +4,6 @@ state = State.create(LAformer(SIZES["tiny"]), TrainConfig(steps=4, ...))
 fit(state, [batch] * 4, config)
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from laformer import metrics
 from laformer.batches import Array, Batch, to_tensor
 from laformer.config import TrainConfig
 from laformer.errors import TrainingError
+from laformer.guard import Failed, Skips
 from laformer.losses import weighted
 from laformer.model import LAformer
 from laformer.schedule import learning_rate
@@ -33,7 +33,9 @@ class State:
     optimizer: torch.optim.AdamW
     """Averages of gradients, per parameter of `model`."""
     step: int = 0
-    """Steps done; also the cursor into the samples."""
+    """Steps done or skipped; also the cursor into the samples."""
+    skips: Skips = field(default_factory=Skips)
+    """Steps whose gradient was no number."""
     forward: nn.Module = field(init=False)
     """What a step calls: the network, or the network wrapped for several workers."""
 
@@ -64,6 +66,8 @@ class StepResult:
     """Learning rate of the step."""
     sample_ids: Array
     """What it learned from."""
+    skipped: bool
+    """Whether the gradient was no number, so that nothing was learned."""
 
 
 def fit(
@@ -84,18 +88,42 @@ def fit(
 
 
 def train_step(state: State, batch: Batch, config: TrainConfig) -> StepResult:
-    """Do one step: forward, loss, backward, clipped update, average."""
+    """Do one step: forward, loss, backward, clipped update, average.
+
+    A gradient that is no number leaves all but the counts as it was. To know it costs one wait for
+    the device a step. Workers share gradients, so all of them skip. Raises TrainingError above
+    `config.max_skipped` steps in a row.
+    """
     lr = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
+    loss = backward(state, batch, config)
+    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    skipped = not grad_norm.isfinite().item()
+    state.step += 1
+    if skipped:
+        failed = Failed(
+            step=state.step - 1,
+            loss=loss.item(),
+            grad_norm=grad_norm.item(),
+            sample_ids=batch.sample_ids,
+        )
+        state.skips.skip(failed, config.max_skipped)
+    else:
+        state.optimizer.step()
+        state.skips.done()
+        update_ema(state, config.ema_decay)
+    return StepResult(loss, grad_norm, lr, batch.sample_ids, skipped)
+
+
+def backward(state: State, batch: Batch, config: TrainConfig) -> Tensor:
+    """Leave the gradient of the mean loss in the weights; return this worker's loss."""
     loss = weighted(config.loss)(state.forward(batch.lq), batch.gt)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.step += 1
-    update_ema(state, config.ema_decay)
-    return StepResult(loss.detach(), grad_norm, lr, batch.sample_ids)
+    # One, but no number where the loss is none: the derivative of |x| there is 0, and only the
+    # gradient tells the other workers.
+    loss.backward(1 + 0 * loss.detach())  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 @torch.no_grad()
@@ -104,15 +132,6 @@ def update_ema(state: State, decay: float) -> None:
     decay = min(decay, (1 + state.step) / (10 + state.step))
     for name, value in state.model.state_dict().items():
         state.ema[name].lerp_(value, 1 - decay)
-
-
-def check_finite(loss: float, step: int, sample_ids: Array) -> None:
-    """Raise TrainingError naming step and samples when a loss is no number."""
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss before step {step} is {loss}, last on samples {sample_ids.tolist()[:8]}; "
-            "lower lr or clip_norm and start again under a new name"
-        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The stream, the tracking and the storage arrive as values: this file knows neith
 buckets.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ class Worker:
 
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
-        self.losses.append(result.loss)
+        self.losses.append(result.loss.new_tensor(math.nan) if result.skipped else result.loss)
         self.num_samples += len(result.sample_ids)
         last = state.step == config.steps
         if state.step % config.log_every == 0 or last:
@@ -170,30 +171,30 @@ class Worker:
             self._validate_and_report()
 
     def _log(self, result: StepResult) -> None:
-        """Record the mean loss over ranks since the last log, the speed, and what it takes."""
-        mean = torch.stack(self.losses).mean()
+        """Record the mean loss over ranks and steps since the last log, the speed, and its price."""
+        mean = torch.stack(self.losses).nanmean()
         self.losses.clear()
         totals = torch.stack([mean, mean.new_tensor(self.replaced)])
         if self.size > 1:
             dist.all_reduce(totals)
         loss, replaced = totals[0] / self.size, totals[1]
-        loop.check_finite(loss.item(), self.state.step, result.sample_ids)
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         used = self._most(self.waited_s / elapsed, *peak_memory_mb(mean.device))
         if self.observer is not None:
-            self.observer.log(
-                self.state.step,
-                {
-                    "loss": loss.item(),
-                    "lr": result.lr,
-                    "grad_norm": result.grad_norm.item(),
-                    "samples_per_s": self.num_samples * self.size / elapsed,
-                    "data_wait_fraction": used[0],
-                    "memory_mb": used[1],
-                    **({"gpu_memory_mb": used[2]} if used[2] else {}),
-                    "replaced_samples": replaced.item(),
-                },
-            )
+            numbers = {
+                "loss": loss.item(),
+                "lr": result.lr,
+                "grad_norm": result.grad_norm.item(),
+                "samples_per_s": self.num_samples * self.size / elapsed,
+                "data_wait_fraction": used[0],
+                "memory_mb": used[1],
+                **({"gpu_memory_mb": used[2]} if used[2] else {}),
+                "replaced_samples": replaced.item(),
+                "skipped_steps": self.state.skips.total,
+            }
+            # A skipped step has no norm, and where all were skipped there is no loss.
+            finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+            self.observer.log(self.state.step, finite)
         self.num_samples, self.waited_s = 0, 0.0
 
     def _most(self, *values: float) -> list[float]:

@@ -23,7 +23,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(trained, tmp_path):
     checkpoint.save(tmp_path / "c", trained, {"run_id": "7"})
     resumed = state(train, seed=9)
     facts = checkpoint.load_state(tmp_path / "c", resumed)
-    assert facts == {"run_id": "7", "step": 3}
+    assert facts == {"run_id": "7", "step": 3, "skips": {"total": 0, "in_row": 0}}
     for each in (trained, resumed):
         fit(each, batches(5, seed=1), train)
     assert trained.step == resumed.step == 8

@@ -64,11 +64,6 @@ def test_validate_scores_the_input_when_the_network_is_the_identity():
     assert np.array_equal(result.restored, lq)
 
 
-def test_a_loss_that_is_no_number_names_its_samples():
-    with pytest.raises(TrainingError, match=r"samples \[4, 5\]; lower lr"):
-        loop.check_finite(float("nan"), 7, np.array([4, 5]))
-
-
 def test_learning_rate_warms_up_stays_and_falls():
     train = config(steps=100, lr=0.1, final_lr=0.001, warmup_steps=10, flat_steps=20)
     rates = [learning_rate(step, train) for step in range(100)]
@@ -131,6 +126,7 @@ def test_lanes_that_do_not_divide_are_refused():
         ({"stages": ((3, 16, 2), (2, 24, 2))}, "begin at steps 3 and 2, one after the other"),
         ({"stages": ((0, 16, 2),)}, "begin at steps 0 and 0, one after the other"),
         ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; use more"),
+        ({"max_skipped": -1}, "max_skipped -1 is negative; use at least 0"),
         ({"loss": "l2"}, "'l2' is none of charbonnier, l1, frequency; use for example"),
         ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
     ],
