@@ -44,27 +44,29 @@ class Cluster:
     store_bytes: int = 2**62
     """Bytes of the object stores of all hosts."""
 
-    def num_workers(self, wanted: int | None, *global_batches: int) -> int:
+    def num_workers(self, wanted: int | None, *global_batches: int, accumulate: int = 1) -> int:
         """Return the number of training workers: one per GPU, or two where there is none.
 
-        It divides the global batch of every stage, and leaves the stream that feeds them a core.
-        Raises JobError when what is asked for does not.
+        It divides each of the `accumulate` parts of the global batch of every stage, and leaves
+        the stream that feeds them a core. Raises JobError when what is asked for does not.
         """
         device = "GPUs" if self.num_gpus else "CPUs"
         most = self.num_gpus or (self.num_cpus if self.is_local else self.num_cpus - 1)
         if wanted is None:
             most = max(1, self.num_gpus or min(2, most))
-            return max(n for n in range(1, most + 1) if math.gcd(*global_batches) % n == 0)
+            common = math.gcd(*global_batches)
+            return max(n for n in range(1, most + 1) if common % (n * accumulate) == 0)
         if wanted > most:
             raise JobError(
                 f"workers {wanted} are more than the {most} {device} they may take; "
                 f"use at most {most}"
             )
         for global_batch in global_batches:
-            if global_batch % wanted:
+            if global_batch % (wanted * accumulate):
+                parts = f" in {accumulate} parts" if accumulate > 1 else ""
                 raise JobError(
-                    f"global batch {global_batch} does not divide among {wanted} workers; "
-                    f"use a multiple of {wanted}"
+                    f"global batch {global_batch}{parts} does not divide among {wanted} workers; "
+                    f"use a multiple of {wanted * accumulate}"
                 )
         return wanted
 

@@ -171,7 +171,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
         tell_early(job, done)
         return done
     batches = [stage.global_batch for stage in job.train.all_stages]
-    num_workers = cluster.num_workers(job.workers, *batches)
+    num_workers = cluster.num_workers(job.workers, *batches, accumulate=job.train.accumulate)
     for note in stream.left_out():
         say(f"note: {note}")
     if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:

@@ -1,5 +1,6 @@
 """Rows to batches: the one place where integers become floats."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,20 @@ class Batch:
     """float32 (B, C, H, W), channels_last, in units of the full range."""
     gt: Tensor
     """float32 (B, C, H, W), channels_last, in [0, 1]."""
+
+    def parts(self, num: int) -> list["Batch"]:
+        """Cut into `num` equal batches, in order. Raises TrainingError when rows do not divide."""
+        rows = len(self.sample_ids)
+        if rows % num:
+            raise TrainingError(
+                f"a worker's {rows} samples of a step do not divide into accumulate {num} parts; "
+                f"use accumulate {math.gcd(rows, num)}, or fewer workers"
+            )
+        size = rows // num
+        return [
+            Batch(self.sample_ids[at], self.lq[at], self.gt[at])
+            for at in (slice(start, start + size) for start in range(0, rows, size))
+        ]
 
 
 def to_tensor(pixels: Array, device: torch.device | str = "cpu") -> Tensor:

@@ -1,6 +1,7 @@
 """The configuration of the network and of its training. Standard library only."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,8 +79,11 @@ SIZES: dict[str, ModelConfig] = {
 }
 
 
+Precision = Literal["float32", "bfloat16"]
+
 _COUNTS = (
     "steps",
+    "accumulate",
     "log_every",
     "checkpoint_every",
     "keep_checkpoints",
@@ -121,6 +125,8 @@ class TrainConfig:
     """Optimiser steps of the whole run."""
     global_batch: int = 32
     """Samples per step of the first stage over all workers, whatever their number."""
+    accumulate: int = 1
+    """Parts of a step that each worker computes one after the other: less memory, same result."""
     patch_px: int = 128
     """Side in pixels of the square training crops of the first stage."""
     stages: tuple[Stage, ...] = ()
@@ -143,6 +149,10 @@ class TrainConfig:
     """Decay per step of the averaged weights, the ones that are validated and released."""
     loss: str = "charbonnier"
     """What is minimised: charbonnier, l1, frequency, or a sum: "charbonnier + 0.05 frequency"."""
+    precision: Precision = "float32"
+    """Of the network's products in training; weights, their averages and the loss stay float32."""
+    compile: bool = False
+    """Compile the network before the first step: minutes once, then faster steps on a GPU."""
     max_skipped: int = 20
     """Steps in a row that may be skipped because their gradient is no number; 0 stops at once."""
     seed: int = 0
@@ -171,6 +181,23 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is negative; use at least 0")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience {self.patience} is less than 1; use 1, or None to go on")
+        self._check_stages()
+        if not 0 < self.lr < 1:
+            raise ValueError(f"lr {self.lr} is outside (0, 1); use for example 3e-4")
+        if self.warmup_steps + self.flat_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} + flat_steps {self.flat_steps} exceed "
+                f"steps {self.steps}; use flat_steps={max(0, self.steps // 3)} "
+                f"and warmup_steps={self.steps // 10}"
+            )
+
+    def _check_stages(self) -> None:
+        for stage in self.all_stages:
+            if stage.global_batch % self.accumulate:
+                raise ValueError(
+                    f"global_batch {stage.global_batch} does not divide into {self.accumulate} "
+                    f"parts; use accumulate={math.gcd(stage.global_batch, self.accumulate)}"
+                )
         starts = [stage.first_step for stage in self.all_stages]
         for earlier, later in itertools.pairwise(starts):
             if later <= earlier:
@@ -182,14 +209,6 @@ class TrainConfig:
             raise ValueError(
                 f"a stage begins at step {starts[-1]}, but the run has {self.steps} steps; "
                 "use more steps, or fewer stages (--train.stages alone leaves out all)"
-            )
-        if not 0 < self.lr < 1:
-            raise ValueError(f"lr {self.lr} is outside (0, 1); use for example 3e-4")
-        if self.warmup_steps + self.flat_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} + flat_steps {self.flat_steps} exceed "
-                f"steps {self.steps}; use flat_steps={max(0, self.steps // 3)} "
-                f"and warmup_steps={self.steps // 10}"
             )
 
     @property

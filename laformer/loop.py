@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from laformer import metrics
+from laformer import metrics, parallel
 from laformer.batches import Array, Batch, to_tensor
 from laformer.config import TrainConfig
 from laformer.errors import TrainingError
@@ -51,7 +51,9 @@ class State:
             model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        return cls(model=model, ema=ema, optimizer=optimizer)
+        state = cls(model=model, ema=ema, optimizer=optimizer)
+        state.forward = parallel.wrapped(model, config)
+        return state
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,31 @@ def train_step(state: State, batch: Batch, config: TrainConfig) -> StepResult:
 
 
 def backward(state: State, batch: Batch, config: TrainConfig) -> Tensor:
-    """Leave the gradient of the mean loss in the weights; return this worker's loss."""
-    loss = weighted(config.loss)(state.forward(batch.lq), batch.gt)
+    """Leave the gradient of the mean loss in the weights; return this worker's loss.
+
+    The batch goes through the network in `config.accumulate` parts, one after the other; workers
+    exchange the sum of the gradients with the last.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    # One, but no number where the loss is none: the derivative of |x| there is 0, and only the
-    # gradient tells the other workers.
-    loss.backward(1 + 0 * loss.detach())  # type: ignore[no-untyped-call]
+    losses = []
+    *others, last = batch.parts(config.accumulate)
+    for part in others:
+        with parallel.unsynchronised(state.forward):
+            losses.append(_backward_part(state, part, config))
+    losses.append(_backward_part(state, last, config))
+    return torch.stack(losses).mean()
+
+
+def _backward_part(state: State, part: Batch, config: TrainConfig) -> Tensor:
+    """Add the gradient of one part to the weights' and return its loss."""
+    half = config.precision == "bfloat16"
+    with torch.autocast(part.lq.device.type, dtype=torch.bfloat16, enabled=half):
+        restored = state.forward(part.lq)
+    loss = weighted(config.loss)(restored, part.gt)
+    # 1 / parts, but no number where the loss is none: the derivative of |x| there is 0, and only
+    # the gradient tells the other workers.
+    share = 1 / config.accumulate + 0 * loss.detach()
+    loss.backward(share)  # type: ignore[no-untyped-call]
     return loss.detach()
 
 

@@ -20,9 +20,8 @@ import torch
 import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointConsistencyMode, CheckpointUploadMode
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from laformer import checkpoint, initial, loop
+from laformer import checkpoint, initial, loop, parallel
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.config import ModelConfig, TrainConfig
 from laformer.errors import TrainingError
@@ -108,8 +107,7 @@ class Worker:
     def run(self) -> None:
         """Fit segment by segment."""
         config = self.job.train
-        if self.size > 1:
-            self.state.forward = DistributedDataParallel(self.state.model)
+        self.state.forward = parallel.wrapped(self.state.model, config, self.size)
         if self.rank == 0:
             self.observer = self.job.observer()
         started_at = self.state.step
@@ -171,7 +169,7 @@ class Worker:
             self._validate_and_report()
 
     def _log(self, result: StepResult) -> None:
-        """Record the mean loss over ranks and steps since the last log, the speed, and its price."""
+        """Record the mean loss over ranks and steps since the last log, and the speed."""
         mean = torch.stack(self.losses).nanmean()
         self.losses.clear()
         totals = torch.stack([mean, mean.new_tensor(self.replaced)])

@@ -45,6 +45,12 @@ def test_workers_divide_the_batch_of_every_stage():
         cluster(num_gpus=16).num_workers(16, *batches)
 
 
+def test_workers_divide_the_parts_of_a_batch():
+    assert cluster(num_gpus=4).num_workers(None, 8, accumulate=4) == 2
+    with pytest.raises(JobError, match=r"8 in 4 parts does not divide among 4 workers.* of 16"):
+        cluster(num_gpus=4).num_workers(4, 8, accumulate=4)
+
+
 def test_several_hosts_need_places_that_all_can_reach(monkeypatch):
     several = cluster(num_nodes=2, is_local=False)
     several.require_shared("s3://bucket/a", "http://mlflow:5000")

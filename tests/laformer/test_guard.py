@@ -36,8 +36,9 @@ def same(first, second):
 
 @pytest.mark.parametrize("loss", ["charbonnier", "l1", "frequency", "l1 + 0.1 frequency"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_skipped_step_changes_nothing_but_the_counts(loss, value, caplog):
-    train = config(loss=loss)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_skipped_step_changes_nothing_but_the_counts(loss, value, accumulate, caplog):
+    train = config(loss=loss, accumulate=accumulate)
     trained = fit(state(train), batches(2), train)
     before = everything(trained)
     result = loop.train_step(trained, spoiled(batches(3)[2], value), train)
@@ -96,7 +97,7 @@ def test_an_endless_gradient_of_a_finite_loss_is_skipped_too():
 
 
 def test_a_resumed_run_counts_on(tmp_path):
-    train = config(steps=8)
+    train = config(steps=8, accumulate=2)
     stream = batches(8)
     stream[2], stream[3] = spoiled(stream[2]), spoiled(stream[3])
     whole = fit(state(train), stream, train)

@@ -1,5 +1,6 @@
 """Training on a list: no cluster, no files."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from laformer import loop
-from laformer.batches import Lanes, steps_of, to_tensor
+from laformer.batches import Batch, Lanes, steps_of, to_tensor
 from laformer.config import Stage
 from laformer.errors import TrainingError
 from laformer.loop import fit
@@ -62,6 +63,72 @@ def test_validate_scores_the_input_when_the_network_is_the_identity():
     [result] = loop.validate(model, [{"key": "a", "lq": lq, "gt": gt}])
     assert result.psnr_db == pytest.approx(48.1308036)
     assert np.array_equal(result.restored, lq)
+
+
+@pytest.mark.parametrize("num", [2, 4])
+def test_the_gradient_of_parts_is_that_of_the_whole(num):
+    train = config(global_batch=4, loss="charbonnier + 0.05 frequency")
+    rng = torch.Generator().manual_seed(0)
+    lq, gt = (torch.rand((4, 3, 16, 16), generator=rng, dtype=torch.float64) for _ in range(2))
+    gradients, losses = [], []
+    for accumulate in (1, num):
+        each = state(train)
+        each.model.double()
+        options = dataclasses.replace(train, accumulate=accumulate)
+        losses.append(loop.backward(each, Batch(np.arange(4), lq, gt), options))
+        gradients.append([p.grad for p in each.model.parameters()])
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-12, atol=0)
+    largest = max(gradient.abs().max().item() for gradient in gradients[0])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12 * largest)
+
+
+def test_steps_in_parts_end_with_the_same_bytes_each_time():
+    train = config(accumulate=2)
+    first, again = (fit(state(train), batches(4), train) for _ in range(2))
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_parts_are_channels_last_and_in_order():
+    batch = batches(1)[0]
+    parts = batch.parts(2)
+    assert [part.sample_ids.tolist() for part in parts] == [[0], [1]]
+    assert torch.equal(torch.cat([part.gt for part in parts]), batch.gt)
+    for tensor in [batch.lq, batch.gt, *(part.lq for part in parts)]:
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(TrainingError, match=r"2 samples .* into accumulate 3 .* accumulate 1"):
+        batch.parts(3)
+
+
+def test_half_floats_learn_the_same_with_whole_weights():
+    exact, half = config(steps=8), config(steps=8, precision="bfloat16")
+    losses = []
+    for train in (exact, half):
+        trained = state(train)
+        losses += [loop.train_step(trained, batches(1)[0], train).loss for _ in range(8)]
+    assert {loss.dtype for loss in losses} == {torch.float32}
+    exactly, halves = torch.stack(losses[:8]), torch.stack(losses[8:])
+    assert not torch.equal(exactly, halves)
+    torch.testing.assert_close(halves, exactly, rtol=0.02, atol=0)
+    moments = [value for each in trained.optimizer.state.values() for value in each.values()]
+    assert {t.dtype for t in [*trained.ema.values(), *moments]} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its own parts
+def test_a_compiled_network_learns_the_same_under_the_same_names():
+    plain, compiled = (
+        fit(state(train), batches(2), train) for train in (config(), config(compile=True))
+    )
+    assert plain.forward is plain.model
+    assert compiled.forward is not compiled.model
+    expected = plain.model.state_dict()
+    for name, value in compiled.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+    with loop.averaged(compiled) as model:
+        assert model(batches(1)[0].lq).isfinite().all()
 
 
 def test_learning_rate_warms_up_stays_and_falls():
@@ -127,6 +194,8 @@ def test_lanes_that_do_not_divide_are_refused():
         ({"stages": ((0, 16, 2),)}, "begin at steps 0 and 0, one after the other"),
         ({"stages": ((4, 16, 2),)}, "begins at step 4, but the run has 4 steps; use more"),
         ({"max_skipped": -1}, "max_skipped -1 is negative; use at least 0"),
+        ({"accumulate": 0}, "accumulate 0 is less than 1"),
+        ({"global_batch": 6, "accumulate": 4}, "6 does not divide into 4 parts; use accumulate=2"),
         ({"loss": "l2"}, "'l2' is none of charbonnier, l1, frequency; use for example"),
         ({"steps": 10, "flat_steps": 20}, "exceed steps 10; use flat_steps=3 and warmup_steps=1"),
     ],
