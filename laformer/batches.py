@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laformer.errors import TrainingError
+from laformer.errors import StreamError, TrainingError
 
 Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]
@@ -99,7 +99,7 @@ def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterat
     """Cut the blocks of a worker into steps, and refuse any row that is not the expected one.
 
     A block holds some steps of some lanes; blocks of the same steps follow each other until all
-    lanes of the worker are there. Raises TrainingError naming the step when rows are missing,
+    lanes of the worker are there. Raises StreamError naming the step when rows are missing,
     repeated or out of order.
     """
     step = first_step
@@ -115,7 +115,7 @@ def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterat
             rows = joined([step_rows(each, index, num_steps) for each in window])
             expected = lanes.expected(step)
             if not np.array_equal(rows["sample_id"], expected):
-                raise TrainingError(
+                raise StreamError(
                     f"step {step} received samples {rows['sample_id'].tolist()[:4]}… instead of "
                     f"{expected.tolist()[:4]}…: the stream lost or reordered rows; "
                     "run the same command again to resume from the last checkpoint"
@@ -124,7 +124,7 @@ def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterat
             step += 1
         window = []
     if window:
-        raise TrainingError(
+        raise StreamError(
             f"step {step} received {len(window[0]['sample_id'])} samples or more but not all: the "
             "stream lost or reordered rows; run the same command again to resume from the last "
             "checkpoint"

@@ -7,23 +7,30 @@
     checksums.json        sha256 of each file above, written last
 
 No pickle anywhere: loading a checkpoint runs no code from it.
+
+That is all a run has. The learning rate is a pure function of the step, the samples one of their
+ids, and neither a step nor a validation draws a random number: there is no generator to keep.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from laformer.config import ModelConfig
-from laformer.errors import CheckpointError
+from laformer.errors import CheckpointError, DiskFullError, UnfinishedError
 from laformer.guard import Skips
 from laformer.loop import State
 from laformer.model import LAformer
@@ -39,19 +46,76 @@ ADAM = ("step", "exp_avg", "exp_avg_sq")
 Facts = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of one step, copied: training may go on while it is written."""
+
+    config: dict[str, Any]
+    """The network."""
+    weights: dict[str, Tensor]
+    """The averaged weights."""
+    training: dict[str, Tensor]
+    """Trained weights and optimiser averages."""
+    facts: Facts
+    """JSON: the step and what is known of the run."""
+
+    @classmethod
+    def take(cls, state: State, facts: Facts) -> "Snapshot":
+        """Copy all that training changes into memory of this process."""
+        counts = {"step": state.step, "skips": dataclasses.asdict(state.skips)}
+        return cls(
+            config=dataclasses.asdict(state.model.config),
+            weights=_copied(state.ema),
+            training=_copied(_training_tensors(state)),
+            facts={**counts, **facts},
+        )
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.facts["step"])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors, which are nearly all of the files."""
+        return sum(t.nbytes for t in (*self.weights.values(), *self.training.values()))
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and bytes of each file, one at a time, the checksums last."""
+        sums = {}
+        for name in (CONFIG, WEIGHTS, STATE, FACTS):
+            data = self._file(name)
+            sums[name] = hashlib.sha256(data).hexdigest()
+            yield name, data
+        yield SUMS, _json(sums)
+
+    def _file(self, name: str) -> bytes:
+        if name in (CONFIG, FACTS):
+            return _json(self.config if name == CONFIG else self.facts)
+        return safetensors.torch.save(self.weights if name == WEIGHTS else self.training)
+
+
 def save(folder: Path, state: State, facts: Facts) -> None:
-    """Write a checkpoint; `facts` must be JSON. An existing folder of that name is replaced."""
+    """Write a checkpoint; `facts` must be JSON. An existing folder of that name is replaced.
+
+    Raises DiskFullError when there is no room; the existing folder is then as it was.
+    """
+    snapshot = Snapshot.take(state, facts)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_json(partial / CONFIG, dataclasses.asdict(state.model.config))
-    save_file(_contiguous(state.ema), partial / WEIGHTS)
-    save_file(_contiguous(_training_tensors(state)), partial / STATE)
-    counts = {"step": state.step, "skips": dataclasses.asdict(state.skips)}
-    write_json(partial / FACTS, {**counts, **facts})
-    write_json(
-        partial / SUMS, {name: _sha256(partial / name) for name in (CONFIG, WEIGHTS, STATE, FACTS)}
-    )
+    try:
+        for name, data in snapshot.files():
+            _write(partial / name, data)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(folder.parent).free
+        raise DiskFullError(
+            f"{folder} has no room: a checkpoint is {snapshot.num_bytes >> 10} KiB and "
+            f"{free >> 10} KiB are free; free space or choose another folder"
+        ) from error
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -114,11 +178,15 @@ def verify(folder: Path) -> None:
     """Raise CheckpointError unless every file is there with the bytes that were written."""
     sums = folder / SUMS
     if not sums.exists():
-        raise CheckpointError(
+        raise UnfinishedError(
             f"{folder} is not a complete checkpoint: it has no {SUMS}; "
             "use an earlier step or train again"
         )
-    for name, expected in json.loads(sums.read_text()).items():
+    try:
+        expected_sums: dict[str, str] = dict(json.loads(sums.read_text()))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{sums} is damaged: it is no JSON; use an earlier step") from error
+    for name, expected in expected_sums.items():
         path = folder / name
         if not path.exists():
             raise CheckpointError(f"{folder} lacks {name}; use an earlier step")
@@ -140,8 +208,16 @@ def release(folder: Path, target: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON that a person can read, and have it on disk before returning."""
-    with path.open("w") as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    _write(path, _json(value))
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -154,8 +230,12 @@ def _training_tensors(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to this process; channels_last becomes contiguous, which files want."""
+    return {
+        name: torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+        for name, value in tensors.items()
+    }
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

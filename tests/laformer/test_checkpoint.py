@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from laformer import checkpoint
-from laformer.errors import CheckpointError, ModelError
+from laformer.errors import CheckpointError, DiskFullError, ModelError
 from laformer.loop import State, fit
 from laformer.model import LAformer
 from laformer.restore import Restorer
@@ -48,17 +48,23 @@ def test_a_release_restores_but_does_not_resume(trained, tmp_path):
         checkpoint.load_state(tmp_path / "r", state(config()))
 
 
-def test_nothing_is_left_of_a_save_that_dies(trained, tmp_path, monkeypatch):
+def test_a_full_disk_is_named_and_leaves_what_was_there(trained, tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "c", trained, {"step_of": "before"})
+    wrote = checkpoint._write
 
-    def dies(*_):
-        raise OSError(28, "No space left on device")
+    def dies(path, data):
+        if path.name == checkpoint.STATE:
+            raise OSError(28, "No space left on device")
+        wrote(path, data)
 
-    monkeypatch.setattr(checkpoint, "write_json", dies)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(checkpoint, "_write", dies)
+    with pytest.raises(
+        DiskFullError, match=rf"{tmp_path}/c has no room: .* is \d+ KiB and \d+ KiB"
+    ):
         checkpoint.save(tmp_path / "c", trained, {"step_of": "after"})
     assert checkpoint.read_facts(tmp_path / "c")["step_of"] == "before"
     checkpoint.verify(tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 @pytest.mark.parametrize("name", [checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.STATE])
