@@ -1,0 +1,111 @@
+"""Storing checkpoints beside training: it never waits for storage that fails, and loses nothing.
+
+While storage works, each checkpoint is stored. While it fails, the newest one is tried again and
+again, older ones that never made it are let go, and the user is told both.
+"""
+
+import threading
+import time
+
+from laformer.checkpoint import Snapshot
+from laformer.errors import CheckpointError
+from laformer.shelf import Shelf, Tell, doomed
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Between two attempts; the pause doubles."""
+PATIENCE_S = 600.0
+"""Longest wait at the end of a run for storage that fails."""
+
+
+class Keeper:
+    """Stores snapshots from a thread of its own, in their order, and removes old ones."""
+
+    def __init__(self, shelf: Shelf, keep: int, tell: Tell) -> None:
+        self.shelf, self.keep, self.tell = shelf, keep, tell
+        self.waiting: Snapshot | None = None
+        self.storing: Snapshot | None = None
+        self.trouble: Exception | None = None
+        self.closed = False
+        self.changed = threading.Condition()
+        self.thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self.thread.start()
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Hand over a snapshot. Waits for the one before the last, but not while storage fails."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting is None or self.trouble is not None)
+            if self.waiting is not None:
+                self._let_go(self.waiting, snapshot)
+            self.waiting = snapshot
+            self.changed.notify_all()
+
+    def close(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait until all is stored. Raises CheckpointError when it cannot be within this time."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+            done = self.changed.wait_for(
+                lambda: self.waiting is None and self.storing is None, patience_s
+            )
+            if not done:
+                step = max(s.step for s in (self.waiting, self.storing) if s is not None)
+                raise CheckpointError(
+                    f"the checkpoint of step {step} could not be stored within {patience_s:.0f} s "
+                    f"({self.trouble or 'storage does not answer'}); "
+                    "mend that and run the same command again"
+                ) from self.trouble
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting is not None or self.closed)
+                if self.waiting is None:
+                    return
+                self.storing, self.waiting = self.waiting, None
+                self.changed.notify_all()
+            self._store(self.storing)
+            with self.changed:
+                self.storing = None
+                self.changed.notify_all()
+
+    def _store(self, snapshot: Snapshot) -> None:
+        """Store until it is stored, or until a newer one waits."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stored(snapshot):
+            with self.changed:
+                self.changed.notify_all()
+                if self.changed.wait_for(lambda: self.waiting is not None, pause_s):
+                    self._let_go(snapshot, self.waiting)
+                    return
+            pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+        self._prune()
+
+    def _stored(self, snapshot: Snapshot) -> bool:
+        started = time.perf_counter()
+        try:
+            self.shelf.store(snapshot.step, snapshot.files())
+        except Exception as error:  # noqa: BLE001 - whatever storage raises, training goes on
+            if self.trouble is None:
+                self.tell(
+                    f"warning: the checkpoint of step {snapshot.step} "
+                    f"({snapshot.num_bytes >> 10} KiB) is not stored yet: {error}; "
+                    "training goes on and it is tried again"
+                )
+            self.trouble = error
+            return False
+        if self.trouble is not None:
+            seconds = time.perf_counter() - started
+            self.tell(f"the checkpoint of step {snapshot.step} is stored now, in {seconds:.1f} s")
+        self.trouble = None
+        return True
+
+    def _let_go(self, older: Snapshot, newer: Snapshot | None) -> None:
+        step = newer.step if newer is not None else older.step
+        self.tell(f"warning: the checkpoint of step {older.step} is let go for that of step {step}")
+
+    def _prune(self) -> None:
+        try:
+            for step in doomed(self.shelf.scores(), self.shelf.steps(), self.keep):
+                self.shelf.drop(step)
+        except Exception as error:  # noqa: BLE001 - more is kept than need be, until next time
+            self.tell(f"warning: old checkpoints were not removed: {error}")
