@@ -1,0 +1,51 @@
+"""Ends a worker that stands still, so that it is started again instead of waited for."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+FIRST_STEP_FACTOR = 10
+"""The first step, which starts the stream and compiles, may take so many times as long."""
+
+
+class Watchdog:
+    """Counts the seconds since the last sign of progress, in a thread of its own."""
+
+    def __init__(
+        self, limit_s: float, tell: Callable[[str], None], end: Callable[[], None] | None = None
+    ) -> None:
+        self.limit_s, self.tell, self.end = limit_s, tell, end or end_process
+        self.due_s = time.monotonic() + FIRST_STEP_FACTOR * limit_s
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self.thread.start()
+
+    def beat(self) -> None:
+        """Note progress: a finished step, a validated image."""
+        self.due_s = time.monotonic() + self.limit_s
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self.stopped.set()
+        self.thread.join()
+
+    def _run(self) -> None:
+        # A stuck step has let go of Python's lock: it waits for a device, a peer or the stream.
+        while not self.stopped.wait(max(0.01, min(1.0, self.due_s - time.monotonic()))):
+            if time.monotonic() > self.due_s:
+                self.tell(
+                    f"made no progress for {self.limit_s:g} s and is ended; "
+                    "the stacks of its threads are in its log"
+                )
+                self.end()
+                return
+
+
+def end_process() -> None:
+    """Write the stacks of all threads to the log of this process and end it at once."""
+    print("no progress: the stacks of all threads follow", file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr, all_threads=True)
+    os._exit(70)
