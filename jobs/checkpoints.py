@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from laformer import checkpoint
 from pipelines import storage
@@ -43,6 +44,12 @@ class StoredShelf:
     def scores(self) -> dict[int, float | None]:
         """Return the score of every complete checkpoint by step; None where it has none."""
         return {step: self._score(step) for step in self.complete()}
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return what a complete checkpoint says of its run."""
+        text = storage.get(storage.join(self._folder(step), checkpoint.FACTS))
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     def best_first(self) -> list[int]:
         """Return the complete checkpoints, the one with the highest score first."""
@@ -101,8 +108,7 @@ class StoredShelf:
 
     def _score(self, step: int) -> float | None:
         try:
-            facts = json.loads(storage.get(storage.join(self._folder(step), checkpoint.FACTS)))
-            score = float(facts[SCORE])
+            score = float(self.facts(step)[SCORE])
         except OutageError:
             raise  # it has a score: taking it for none could remove the best
         except (StorageError, KeyError, TypeError, ValueError):

@@ -100,11 +100,15 @@ class TrainJob:
     Random weights when not given."""
     init_partial: bool = False
     """Take from `init` the weights that fit, and start the others at random."""
+    hang_s: float = 1800.0
+    """Seconds without a finished step after which a worker is ended and started again."""
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""
         if self.init_partial and self.init is None:
             raise ValueError("init_partial takes part of a model; name it with --init MODEL")
+        if self.hang_s <= 0:
+            raise ValueError(f"hang_s {self.hang_s:g} is not positive; use for example 1800")
         if self.weight and min(self.weight) < 1:
             raise ValueError(
                 f"weight {min(self.weight)} is less than 1; use whole numbers from 1 on"

@@ -131,7 +131,7 @@ def reason(error: Exception) -> str:
         text = str(death).lower()
         if "low on memory" in text:
             return "its host had no memory left"
-        return "its host is gone" if "node" in text and "died" in text else "its process ended"
+        return "its host is gone" if "its node has died" in text else "its process ended"
     known = failures.cause(error) or error
     first = (str(known).strip() or "no message").splitlines()[0]
     return f"{type(known).__name__}: {first}"

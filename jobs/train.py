@@ -16,25 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import (
-    Checkpoint,
-    CheckpointConfig,
-    FailureConfig,
-    LoggingConfig,
-    Result,
-    RunConfig,
-    ScalingConfig,
-)
+from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from jobs import initial, place, recipes
+from jobs.checkpoints import StoredShelf
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.errors import JobError
+from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
+from jobs.restarts import Restarts
+from jobs.stopping import stoppable
 from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
+from laformer.errors import CheckpointError
 from laformer.patience import Record
 from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
@@ -42,14 +39,10 @@ from pipelines.stages import StagedStream
 from pipelines.tasks import Task
 from pipelines.validation import validation_stream
 
-SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""What Ray Train writes when a checkpoint is committed."""
-MAX_FAILURES = 3
-"""Times that a lost worker is replaced before the job gives up."""
-FREE = ("workers", "train.patience")
-"""What may change between two starts of a run: not what a step does, nor on which samples."""
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
 """Beside the checkpoints of a run: what it trains, and on which samples."""
+CHANGES_NOTHING = ("workers", "hang_s", "train.patience")
+"""Values of a job that may be others when a run is resumed: they change no sample and no step."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ def run(job: TrainJob) -> Trained:
     check_model(job, task)
     stream = samples(job, uris, task)
     name = run_name(job)
-    origin = initial.origin(job, name, begun=begun(name))
+    origin = initial.origin(job, name, begun=bool(shelf_of(job).complete()))
     if origin is not None:
         job = dataclasses.replace(job, init=origin.model)
     same_run(name, recipes.to_json(job), stream.fingerprint(), origin)
@@ -93,8 +86,8 @@ def run(job: TrainJob) -> Trained:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
             start = Start(stream, MlflowObserver(tracker.uri, run_id), facts, origin)
-            result = fit(job, cluster, start)
-        trained = release(job, tracker, run_id, best(result))
+            fit(job, cluster, start)
+        trained = release(job, tracker, run_id)
         tell_replaced(tracker, run_id)
         failed = False
     finally:
@@ -157,19 +150,18 @@ class Start:
     """The model whose weights come first."""
 
 
-def begun(name: str) -> bool:
-    """Return whether a run has a checkpoint to resume from."""
-    return storage.exists(storage.join(place.run_folder(name), SNAPSHOT))
+def shelf_of(job: TrainJob) -> StoredShelf:
+    """Return the checkpoints of a run."""
+    return StoredShelf(place.run_folder(run_name(job)))
 
 
-def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
-    """Run the workers until the last step is committed."""
-    stream, origin = start.stream, start.origin
-    done = finished(job)
-    if done is not None:
-        say(f"{run_name(job)} has done its {latest(done)[0]['step']} steps before")
-        tell_early(job, done)
-        return done
+def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
+    """Run the workers until the last step is stored."""
+    stream, origin, shelf = start.stream, start.origin, shelf_of(job)
+    if (done := finished(job)) is not None:
+        say(f"{run_name(job)} has done its {done} steps before")
+        tell_early(job)
+        return
     batches = [stage.global_batch for stage in job.train.all_stages]
     num_workers = cluster.num_workers(job.workers, *batches, accumulate=job.train.accumulate)
     for note in stream.left_out():
@@ -184,7 +176,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
         validation = validation_stream(
             manifest_uris(job), task=tasks.find(job.task), config=job.data
         ).take_all()
-    progress = board()
+    progress, notices = board(), Notices.create()
     worker_job = WorkerJob(
         model=job.model,
         train=job.train,
@@ -194,6 +186,9 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
         facts=start.facts,
         threads=cluster.threads(num_workers),
         initial=ray.put(origin.files) if origin and origin.files else None,
+        shelf=shelf,
+        notices=notices,
+        hang_s=job.hang_s,
     )
     name = run_name(job)
     trainer = TorchTrainer(
@@ -203,69 +198,70 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> Result:
         run_config=RunConfig(
             name=name,
             storage_path=storage.join(place.store(), "train"),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=job.train.keep_checkpoints,
-                checkpoint_score_attribute="val_psnr_db",
-            ),
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=[Restarts(notices)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
     device = "GPU" if cluster.num_gpus else "CPU"
     say(f"training {name}: {job.train.steps} steps on {num_workers} {device} workers")
-    with shown(progress, "training", job.train.steps):
-        result = trainer.fit()
-    tell_early(job, result)
-    return result
+    with shown(progress, "training", job.train.steps), printed(notices):
+        wait_for(trainer)
+    tell_early(job)
 
 
-def finished(job: TrainJob) -> Result | None:
-    """Return the result of an earlier call that reached the last step, or its patience's end."""
-    folder = place.run_folder(run_name(job))
-    if not begun(run_name(job)):
-        return None
-    result = Result.from_path(folder)
-    done = [job.train.steps == last["step"] or ended_early(job, last) for last in latest(result)]
-    return result if any(done) else None
+def wait_for(trainer: TorchTrainer) -> None:
+    """Wait for the workers. Raises what ended them, or KeyboardInterrupt for a signal to end."""
+    try:
+        with stoppable():
+            trainer.fit()
+    except ControllerError as error:
+        raise error.controller_failure from error
 
 
-def latest(result: Result) -> list[dict[str, Any]]:
-    """Return what was reported with the last checkpoint, in a list; an empty one without any."""
-    reported = [metrics for _, metrics in result.best_checkpoints or []]
-    return sorted(reported, key=lambda metrics: metrics["step"])[-1:]
+def finished(job: TrainJob) -> int | None:
+    """Return the last step of an earlier call that reached it, or its patience's end."""
+    shelf = shelf_of(job)
+    for step in shelf.complete()[:1]:
+        if step == job.train.steps or ended_early(job, step, Record.of(shelf.facts(step))):
+            return step
+    return None
 
 
-def ended_early(job: TrainJob, reported: dict[str, Any]) -> bool:
+def ended_early(job: TrainJob, step: int, record: Record) -> bool:
     """Return whether the run ended with this checkpoint for lack of anything better."""
-    short = reported["step"] < job.train.steps
-    return short and Record.of(reported).exhausts(job.train.patience)
+    return step < job.train.steps and record.exhausts(job.train.patience)
 
 
-def tell_early(job: TrainJob, result: Result) -> None:
+def tell_early(job: TrainJob) -> None:
     """Say it when a run ended before its last step."""
-    for last in latest(result):
-        if ended_early(job, last):
-            record = Record.of(last)
+    shelf = shelf_of(job)
+    for step in shelf.complete()[:1]:
+        record = Record.of(shelf.facts(step))
+        if ended_early(job, step, record):
             say(
-                f"stopped at step {last['step']} of {job.train.steps}: no held-out PSNR above the "
+                f"stopped at step {step} of {job.train.steps}: no held-out PSNR above the "
                 f"{record.psnr_db:.2f} dB of step {record.step} in {record.since} validations"
             )
 
 
-def best(result: Result) -> Checkpoint:
-    """Return the checkpoint with the highest held-out PSNR."""
-    found = result.best_checkpoints or []
-    if not found:
-        raise JobError(f"the run at {result.path} has no checkpoint; delete it and train again")
-    return max(found, key=lambda pair: pair[1]["val_psnr_db"])[0]
+def best(shelf: StoredShelf, scratch: Path) -> Path:
+    """Return a folder with the good checkpoint of the highest held-out PSNR."""
+    for step in shelf.best_first():
+        with shelf.opened(step) as folder:
+            try:
+                checkpoint.release(folder, scratch / f"step_{step}")
+            except CheckpointError as error:
+                say(f"warning: the checkpoint of step {step} is not registered: {error}")
+            else:
+                return scratch / f"step_{step}"
+    raise JobError(f"the run at {shelf.uri} has no good checkpoint; delete it and train again")
 
 
-def release(job: TrainJob, tracker: Tracker, run_id: str, chosen: Checkpoint) -> Trained:
-    """Verify a checkpoint, strip it to what restoring needs and register it."""
+def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
+    """Verify the best checkpoint, strip it to what restoring needs and register it."""
     with tempfile.TemporaryDirectory() as scratch, working("registering the best checkpoint"):
-        folder = Path(chosen.to_directory(str(Path(scratch) / "checkpoint")))
-        released = Path(scratch) / "released"
-        checkpoint.release(folder, released)
+        released = best(shelf_of(job), Path(scratch))
         facts = checkpoint.read_facts(released)
         sums = json.loads((released / checkpoint.SUMS).read_text())
         tags = {
@@ -317,7 +313,7 @@ def same_run(
         differing = [
             f"{key} was {earlier.get(key)}, is {present.get(key)}"
             for key in sorted(earlier.keys() | present.keys())
-            if earlier.get(key) != present.get(key) and key not in FREE
+            if earlier.get(key) != present.get(key) and key not in CHANGES_NOTHING
         ]
         if differing:
             raise JobError(

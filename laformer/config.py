@@ -162,7 +162,7 @@ class TrainConfig:
     checkpoint_every: int = 5_000
     """Steps between two checkpoints, each with a validation."""
     keep_checkpoints: int = 3
-    """Best checkpoints kept beside the last one."""
+    """Last checkpoints kept, and beside them the best one."""
     segment_steps: int = 1_000
     """Steps that one Ray Data execution feeds; bounds its bookkeeping."""
     patience: int | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from laformer import checkpoint
+from laformer.checkpoint import Facts
 from laformer.errors import CheckpointError, UnfinishedError
 from laformer.loop import State
 
@@ -34,8 +35,8 @@ class Shelf(Protocol):
         """Remove a checkpoint; one that is not there is fine."""
 
 
-def load_newest(shelf: Shelf, state: State, tell: Tell) -> int:
-    """Bring a fresh state to the newest good checkpoint; return its step, 0 if there is none.
+def load_newest(shelf: Shelf, state: State, tell: Tell) -> Facts:
+    """Bring a fresh state to the newest good checkpoint; return its facts, none if there is none.
 
     A bad one is passed over with a warning that names it and the one that is used instead: the
     steps between the two are done again, and are the same. Raises CheckpointError when there are
@@ -45,17 +46,17 @@ def load_newest(shelf: Shelf, state: State, tell: Tell) -> int:
     for step in shelf.steps():
         try:
             with shelf.opened(step) as folder:
-                checkpoint.load_state(folder, state)
+                facts = checkpoint.load_state(folder, state)
         except CheckpointError as error:
             refused[step] = error
             continue
         for bad, why in refused.items():
             tell(f"warning: using the checkpoint of step {step} instead of step {bad}: {why}")
-        return step
+        return facts
     if all(isinstance(why, UnfinishedError) for why in refused.values()):
         for bad, why in refused.items():
             tell(f"warning: starting at step 0 instead of step {bad}: {why}")
-        return 0
+        return {}
     reasons = "; ".join(f"step {step}: {why}" for step, why in refused.items())
     raise CheckpointError(
         f"none of the {len(refused)} checkpoints of this run is good ({reasons}); "

@@ -5,11 +5,12 @@ buckets.
 """
 
 import math
-import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 import ray
@@ -18,20 +19,31 @@ import ray.train.collective
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint, CheckpointConsistencyMode, CheckpointUploadMode
+from ray.train import CheckpointUploadMode
 from torch import nn
 
-from laformer import checkpoint, initial, loop, parallel
+from laformer import initial, loop, parallel, shelf
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
+from laformer.checkpoint import Snapshot
 from laformer.config import ModelConfig, TrainConfig
-from laformer.errors import TrainingError
+from laformer.errors import CheckpointError, StreamError
+from laformer.keeper import Keeper
 from laformer.loop import State, StepResult, Validated
 from laformer.model import LAformer
 from laformer.patience import Record
+from laformer.shelf import Shelf
 from laformer.telemetry import peak_memory_mb
+from laformer.watchdog import Watchdog
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
+NOTICE_EVERY = 10
+"""Steps between two questions whether a host is about to be taken away."""
+LAST_WORDS_S = 30.0
+"""Longest wait of a failing worker for the checkpoint that is being stored."""
+
+COLLATERAL_S = 5.0
+"""How long a worker keeps an error that may come from a lost peer: the loss is told instead."""
 
 
 class Observer(Protocol):
@@ -45,6 +57,19 @@ class Observer(Protocol):
 
     def close(self) -> None:
         """Wait until everything is recorded."""
+
+
+class Notices(Protocol):
+    """Where a worker tells the user what happens to it."""
+
+    def tell(self, text: str) -> None:
+        """Tell."""
+
+    def tell_now(self, text: str) -> None:
+        """Tell, and return when it has arrived."""
+
+    def continues(self, step: int) -> None:
+        """Tell from where training goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +90,45 @@ class WorkerJob:
     """JSON that every checkpoint carries: job, fingerprint of the samples, tracking run."""
     threads: int
     """torch threads of this worker when it has no GPU."""
+    shelf: Shelf
+    """The checkpoints of the run."""
+    notices: Notices
+    """Where the user is told what happens to the workers."""
+    hang_s: float
+    """Seconds without progress after which a worker ends itself, to be started again."""
     initial: ray.ObjectRef | None = None
     """Files of the released model that a run without checkpoints starts from; None: random."""
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Train, resuming from the run's last checkpoint if there is one."""
+    """Train, continuing from the run's newest good checkpoint if there is one."""
     job: WorkerJob = config["job"]
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.train.seed)
-    state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
-    saved, record = ray.train.get_checkpoint(), Record()
-    if saved is not None:
-        with saved.as_directory() as folder:
-            record = Record.of(checkpoint.load_state(Path(folder), state))
-    elif job.initial is not None:
+    try:
+        state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
+        Worker(job, state, resume(job, state)).run()
+    except Exception as error:
+        # Ray sends the error without its traceback.
+        error.add_note(f"on worker {ray.train.get_context().get_world_rank()}:")
+        error.add_note(traceback.format_exc())
+        raise
+
+
+def resume(job: WorkerJob, state: State) -> Record:
+    """Bring all ranks to the checkpoint that rank 0 finds good; return the best validation."""
+    rank, chosen = ray.train.get_context().get_world_rank(), None
+    if rank == 0:
+        facts = shelf.load_newest(job.shelf, state, job.notices.tell)
+        chosen = state.step, Record.of(facts).facts
+    step, record = ray.train.collective.broadcast_from_rank_zero(chosen)
+    if rank == 0:
+        job.notices.continues(step)
+    elif step:
+        shelf.load(job.shelf, step, state)
+    if not step and job.initial is not None:
         initial.start_from(state, ray.get(job.initial))
-    Worker(job, state, record).run()
+    return Record.of(record)
 
 
 @dataclass
@@ -100,17 +147,40 @@ class Worker:
     replaced: int = 0
     """Samples whose photo could no longer be read and was replaced."""
     observer: Observer | None = None
+    keeper: Keeper | None = None
+    watchdog: Watchdog = field(init=False)
+    announced: object = None
+    """The last notice that a host is about to be taken away."""
     clock: float = field(default_factory=time.perf_counter)
     waited_s: float = 0.0
     """Seconds spent waiting for data since the last log."""
 
     def run(self) -> None:
-        """Fit segment by segment."""
-        config = self.job.train
-        self.state.forward = parallel.wrapped(self.state.model, config, self.size)
+        """Fit segment by segment; a failing worker still stores what it has saved."""
+        job = self.job
+        self.state.forward = parallel.wrapped(self.state.model, job.train, self.size)
         if self.rank == 0:
-            self.observer = self.job.observer()
-        started_at = self.state.step
+            self.observer = job.observer()
+            self.keeper = Keeper(job.shelf, job.train.keep_checkpoints, job.notices.tell)
+        self.watchdog = Watchdog(job.hang_s, partial(self._tell_now, f"worker {self.rank}"))
+        try:
+            self._segments()
+        except Exception as error:
+            if self.keeper is not None:
+                with suppress(CheckpointError):
+                    self.keeper.close(LAST_WORDS_S)
+            if isinstance(error, RuntimeError) and self.size > 1:
+                time.sleep(COLLATERAL_S)
+            raise
+        finally:
+            self.watchdog.stop()
+        if self.keeper is not None:
+            self.keeper.close()
+        if self.observer is not None:
+            self.observer.close()
+
+    def _segments(self) -> None:
+        config, started_at = self.job.train, self.state.step
         if self.observer is not None and started_at < config.steps and not self._stopped():
             # One number a start: how often the run was begun again, and by how many workers.
             self.observer.log(started_at, {"workers": float(self.size)})
@@ -118,17 +188,13 @@ class Worker:
             last = config.segment_end(self.state.step)
             loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
             if self.state.step < last and not self._stopped():
-                raise TrainingError(
+                raise StreamError(
                     f"the stream ended at step {self.state.step} instead of {last}; "
                     "run the same command again to resume from the last checkpoint"
                 )
-        if self.state.step > started_at:
-            # A report is committed some time after the call returns.
-            ray.train.get_all_reported_checkpoints(
-                consistency_mode=CheckpointConsistencyMode.COMMITTED
-            )
-        if self.observer is not None:
-            self.observer.close()
+
+    def _tell_now(self, who: str, text: str) -> None:
+        self.job.notices.tell_now(f"{who} {text}")
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """Yield this rank's batches of steps [state.step, last); rank 0 starts the stream."""
@@ -160,13 +226,16 @@ class Worker:
 
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
+        self.watchdog.beat()
         self.losses.append(result.loss.new_tensor(math.nan) if result.skipped else result.loss)
         self.num_samples += len(result.sample_ids)
         last = state.step == config.steps
         if state.step % config.log_every == 0 or last:
             self._log(result)
         if state.step % config.checkpoint_every == 0 or last:
-            self._validate_and_report()
+            self._validate_and_save()
+        elif state.step % NOTICE_EVERY == 0:
+            self._save_if_announced()
 
     def _log(self, result: StepResult) -> None:
         """Record the mean loss over ranks and steps since the last log, and the speed."""
@@ -203,31 +272,42 @@ class Worker:
         most: list[float] = totals.tolist()
         return most
 
-    def _validate_and_report(self) -> None:
-        """Validate on all ranks, save on rank 0, report from every rank."""
+    def _validate_and_save(self) -> None:
+        """Validate on all ranks and save."""
         psnr_db = self._validate()
         self.record = self.record.after(self.state.step, psnr_db)
-        measured = {"val_psnr_db": psnr_db, **self.record.facts}
-        facts = {**self.job.facts, **measured}
-        saved = None
-        if self.rank == 0:
-            # Ray deletes the folder after its upload, on its own thread.
-            folder = Path(tempfile.mkdtemp(prefix="laformer-")) / "checkpoint"
-            checkpoint.save(folder, self.state, facts)
-            saved = Checkpoint.from_directory(str(folder))
-        ray.train.report(
-            {"step": self.state.step, **measured},
-            checkpoint=saved,
-            checkpoint_dir_name=f"step_{self.state.step:08d}",
-            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-        )
+        self._save({"val_psnr_db": psnr_db})
         self.clock, self.waited_s = time.perf_counter(), 0.0
+
+    def _save(self, scores: dict[str, Any]) -> None:
+        """Hand a copy of the state to the thread that stores it; report from every rank."""
+        scores = scores | self.record.facts
+        if self.keeper is not None:
+            self.keeper.put(Snapshot.take(self.state, {**self.job.facts, **scores}))
+        # Without a checkpoint: the shelf keeps these. ASYNC, or it would wait for Ray to look.
+        ray.train.report(
+            {"step": self.state.step, **scores}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC
+        )
+
+    def _save_if_announced(self) -> None:
+        """Save when a host of this run is about to be taken away; Ray starts anew when it is."""
+        announced = ray.train.get_preemption_info()
+        if announced is not None and announced != self.announced:
+            if self.rank == 0:
+                self.job.notices.tell(
+                    f"a host is about to be taken away; saving step {self.state.step}"
+                )
+            self._save({})
+            self.announced = announced
 
     def _validate(self) -> float:
         """Return the mean PSNR in dB of all held-out crops, each on one rank."""
         rows = ray.get(self.job.validation)
         with loop.averaged(self.state) as model:
-            results = list(loop.validate(model, rows[self.rank :: self.size]))
+            results = []
+            for result in loop.validate(model, rows[self.rank :: self.size]):
+                self.watchdog.beat()
+                results.append(result)
         totals = torch.tensor([sum(r.psnr_db for r in results), len(results)], dtype=torch.float64)
         totals = totals.to(ray.train.torch.get_device())
         if self.size > 1:

@@ -53,7 +53,7 @@ def test_what_is_not_written_to_its_end_is_no_checkpoint(place):
     kept.store(2, list(snapshot(2).files())[:2])
     assert (kept.steps(), kept.complete()) == ([2, 1], [1])
     told = []
-    assert shelf.load_newest(kept, state(TRAIN), told.append) == 1
+    assert shelf.load_newest(kept, state(TRAIN), told.append)["step"] == 1
     assert "instead of step 2" in told[0]
     assert "no checksums.json" in told[0]
 
@@ -77,7 +77,7 @@ def test_an_empty_folder_on_a_disk_is_passed_over(tmp_path):
     kept.store(1, snapshot(1).files())
     (tmp_path / "step_00000002").mkdir()
     told = []
-    assert shelf.load_newest(kept, state(TRAIN), told.append) == 1
+    assert shelf.load_newest(kept, state(TRAIN), told.append)["step"] == 1
     assert "step 2" in told[0]
 
 

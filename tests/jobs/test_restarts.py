@@ -36,6 +36,11 @@ def reach(restarts, step):
     restarts.after_report(run_context=None, metrics=[{"step": step}], checkpoint=None)
 
 
+def dead(message):
+    error = RayActorError(error_msg=f"The actor died. Owner node 1f. {message}")
+    return WorkerHealthCheckFailedError("A worker health check failed.", error)
+
+
 def remote(error):
     return RayTaskError("read", "Traceback ...", error).as_instanceof_cause()
 
@@ -62,6 +67,9 @@ def test_what_another_start_cannot_mend_ends_the_run_at_once(restarts, error):
     ("error", "said"),
     [
         (DEAD, "its process ended"),
+        (dead("The process was killed by the OOM killer or crashed"), "its process ended"),
+        (dead("The actor is dead because its node has died."), "its host is gone"),
+        (dead("killed due to the node running low on memory"), "its host had no memory left"),
         (PEER, "RuntimeError: Connection closed by peer [127.0.0.1]:4711"),
         (OutageError("s3://b/k: cannot be reached"), "OutageError: s3://b/k: cannot be reached"),
         (remote(OutageError("away")), "OutageError: away"),

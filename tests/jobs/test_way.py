@@ -294,7 +294,7 @@ def test_a_killed_driver_resumes_to_the_same_bytes(cluster, store, tmp_path):
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = place.run_folder("killed")
     deadline = time.monotonic() + 240
-    while not storage.exists(f"{folder}/checkpoint_manager_snapshot.json"):
+    while not storage.exists(f"{folder}/step_{8:08d}/{checkpoint.SUMS}"):
         assert driver.poll() is None, "the command ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint within 240 s"
         time.sleep(0.05)

@@ -50,7 +50,7 @@ def test_a_bad_checkpoint_is_passed_over_with_a_warning_that_names_both(stored, 
     harm(stored.folder(6))
     told = []
     resumed = state(TRAIN, seed=9)
-    assert shelf.load_newest(stored, resumed, told.append) == resumed.step == 4
+    assert shelf.load_newest(stored, resumed, told.append)["step"] == resumed.step == 4
     [line] = told
     assert line.startswith("warning: using the checkpoint of step 4 instead of step 6: ")
     assert str(stored.folder(6)) in line
@@ -83,9 +83,9 @@ def test_a_run_without_any_good_checkpoint_is_explained(stored):
 def test_a_run_killed_in_its_first_checkpoint_starts_again(tmp_path):
     (tmp_path / "2").mkdir()
     told = []
-    assert shelf.load_newest(FolderShelf(tmp_path), state(TRAIN), told.append) == 0
+    assert shelf.load_newest(FolderShelf(tmp_path), state(TRAIN), told.append) == {}
     assert "starting at step 0 instead of step 2" in told[0]
-    assert shelf.load_newest(FolderShelf(tmp_path / "none"), state(TRAIN), told.append) == 0
+    assert shelf.load_newest(FolderShelf(tmp_path / "none"), state(TRAIN), told.append) == {}
     assert len(told) == 1
 
 
