@@ -36,9 +36,9 @@ from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
 from pipelines.config import Profile
 from pipelines.errors import DataError
 from pipelines.restoration import actor_stream
-from pipelines.scenes import Form
 from pipelines.sources import pairs_of, read
 from pipelines.tasks import Task, find
+from pipelines.validation import judged
 
 HELD_OUT = "held-out"
 CAPTURED = "-captured"
@@ -206,17 +206,8 @@ class Measure:
 
     def _pair(self, keys: list[str], sizes: list[int]) -> tuple[Any, Any]:
         """Return gt, and the lq that was captured with it or is made of it."""
-        benchmark = self.chosen.benchmark
-        form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
         files = map(read, self.chosen.roots, keys, sizes)
-        gt, *views = (
-            images.eight_bit(form(images.decode(file, self.chosen.profile).pixels))
-            for file in files
-        )
-        if views:
-            return gt, np.concatenate(views, axis=2)
-        gt = benchmark.prepare(gt)
-        return gt, benchmark.degrade(gt)
+        return judged(self.chosen.benchmark, files, self.chosen.profile)
 
 
 def scores(image: Any, gt: Any, protocol: Protocol) -> dict[str, float]:
@@ -227,6 +218,17 @@ def scores(image: Any, gt: Any, protocol: Protocol) -> dict[str, float]:
     a, b = compared(image, protocol), compared(gt, protocol)
     found = {"psnr_db": metrics.psnr(a, b)}
     return found | {"ssim": metrics.ssim(a, b)} if protocol.ssim else found
+
+
+@dataclass(frozen=True)
+class Judge:
+    """PSNR in dB under a protocol, as a value that can be sent to a worker."""
+
+    protocol: Protocol
+
+    def __call__(self, restored: Any, gt: Any) -> float:
+        """Compare floats in units of the full range with gt uint8, both (H, W, C)."""
+        return metrics.psnr(compared(restored, self.protocol), compared(gt, self.protocol))
 
 
 def compared(image: Any, protocol: Protocol) -> Any:

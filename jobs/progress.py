@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from jobs.console import Bar, bar, say
 from jobs.tracking import Array, MlflowObserver, RunRecorder
@@ -16,7 +16,7 @@ POLL_S = 0.5
 LINE_EVERY_S = 60.0
 """A log has a line this often, and one for each validation."""
 ANSWER_S = 5.0
-"""Longest wait for a board whose cluster may be gone."""
+"""Longest wait for one answer of a board: its cluster may be gone when the run is over."""
 
 
 VALIDATED = "val_psnr_db"
@@ -87,7 +87,8 @@ def shown(board: Any, text: str, total: int) -> Iterator[None]:
             teller, over = Teller(progress, text), False
             while not over:
                 over = done.wait(POLL_S)
-                teller.tell(ray.get(board.read.remote(), timeout=ANSWER_S))
+                with suppress(GetTimeoutError):  # a busy machine starts an actor late
+                    teller.tell(ray.get(board.read.remote(), timeout=ANSWER_S))
 
     watcher = threading.Thread(target=watch, name="progress", daemon=True)
     watcher.start()

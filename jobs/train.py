@@ -25,6 +25,7 @@ from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.errors import JobError
+from jobs.evaluate import Judge
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
 from jobs.restarts import Restarts
@@ -37,7 +38,7 @@ from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
 from pipelines.stages import StagedStream
 from pipelines.tasks import Task
-from pipelines.validation import validation_stream
+from pipelines.validation import WholePhotos, validation_stream
 
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
 """Beside the checkpoints of a run: what it trains, and on which samples."""
@@ -172,16 +173,12 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
             f"want {wanted >> 20} MB, so they will be spilled to disk; lower "
             "--data.visits-per-window or --data.crops-per-visit, or give Ray a larger store"
         )
-    with working("degrading the held-out photos"):
-        validation = validation_stream(
-            manifest_uris(job), task=tasks.find(job.task), config=job.data
-        ).take_all()
     progress, notices = board(), Notices.create()
     worker_job = WorkerJob(
         model=job.model,
         train=job.train,
         segment=stream.segment,
-        validation=ray.put(validation),
+        **validation(job),
         observer=BoardObserver(start.tracking, progress),
         facts=start.facts,
         threads=cluster.threads(num_workers),
@@ -217,6 +214,18 @@ def wait_for(trainer: TorchTrainer) -> None:
             trainer.fit()
     except ControllerError as error:
         raise error.controller_failure from error
+
+
+def validation(job: TrainJob) -> dict[str, Any]:
+    """Return what is validated, and how, as fields of WorkerJob: crops, or whole photos."""
+    task, uris = tasks.find(job.task), manifest_uris(job)
+    if job.data.validation_px:
+        with working("degrading the held-out photos"):
+            crops = validation_stream(uris, task=task, config=job.data).take_all()
+        return {"validation": ray.put(crops)}
+    whole = ray.put(WholePhotos.of(uris, task=task, config=job.data))
+    protocol = task.gate.protocol
+    return {"validation": whole, "judge": Judge(protocol), "protocol": protocol.name}
 
 
 def finished(job: TrainJob) -> int | None:

@@ -18,8 +18,10 @@ from laformer.config import TrainConfig
 from laformer.errors import TrainingError
 from laformer.guard import Failed, Skips
 from laformer.losses import weighted
+from laformer.memory import free_bytes
 from laformer.model import LAformer
 from laformer.schedule import learning_rate
+from laformer.stripes import restore_within
 
 
 @dataclass
@@ -179,12 +181,28 @@ class Validated:
     psnr_db: float
 
 
+def rgb_psnr_db(restored: Array, gt: Array) -> float:
+    """Return the PSNR in dB over all channels, after rounding to 8 bits."""
+    return metrics.psnr(metrics.quantise(restored), gt)
+
+
 @torch.no_grad()
-def validate(model: LAformer, rows: Iterable[dict[str, Array]]) -> Iterator[Validated]:
-    """Restore rows {key, lq, gt} one by one; PSNR over RGB after rounding to 8 bits."""
+def validate(
+    model: LAformer,
+    rows: Iterable[dict[str, Array]],
+    judge: Callable[[Array, Array], float] = rgb_psnr_db,
+    memory_bytes: int | None = None,
+) -> Iterator[Validated]:
+    """Restore rows {key, lq, gt} one by one; `judge` compares floats in [0, 1] with uint8.
+
+    An image that takes more than `memory_bytes` at once, by default half of what the device has
+    free, is restored in stripes.
+    """
     device = next(model.parameters()).device
     for row in rows:
-        restored = model(to_tensor(row["lq"], device))[0].permute(1, 2, 0).cpu().numpy()
+        budget = memory_bytes or free_bytes(device) // 2
+        whole = restore_within(model, to_tensor(row["lq"], device), budget)
+        restored = whole[0].permute(1, 2, 0).cpu().numpy()
         if not np.isfinite(restored).all():
             raise TrainingError(
                 f"the network restores {row['key']} to values that are no numbers; "
@@ -192,5 +210,5 @@ def validate(model: LAformer, rows: Iterable[dict[str, Array]]) -> Iterator[Vali
             )
         gt = metrics.quantise(to_tensor(row["gt"])[0].permute(1, 2, 0).numpy())
         lq = metrics.quantise(to_tensor(row["lq"])[0].permute(1, 2, 0).numpy())
-        quantised = metrics.quantise(restored)
-        yield Validated(str(row["key"]), lq, quantised, gt, metrics.psnr(quantised, gt))
+        psnr_db = judge(restored, gt)
+        yield Validated(str(row["key"]), lq, metrics.quantise(restored), gt, psnr_db)

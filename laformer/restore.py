@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from laformer import checkpoint
 from laformer.batches import Array, to_tensor
 from laformer.errors import ModelError
-from laformer.memory import Size, free_bytes
+from laformer.memory import free_bytes
 from laformer.model import LAformer
-from laformer.stripes import restore_in_stripes
+from laformer.stripes import restore_within
 
 
 @dataclass(frozen=True)
@@ -55,24 +54,13 @@ class Restorer:
                 "use a model of the same kind of image"
             )
         with torch.inference_mode():
-            restored = self._restore(to_tensor(lq, self.device))[0].permute(1, 2, 0)
+            budget = self.memory_bytes or free_bytes(self.device) // 2
+            whole = restore_within(self.model, to_tensor(lq, self.device), budget)
+            restored = whole[0].permute(1, 2, 0)
         out = restored.mean(dim=2, keepdim=True) if grey else restored
         if not torch.isfinite(out).all():
             raise ModelError("the restored image has values that are no numbers; nothing written")
         return to_pixels(out.cpu().numpy(), pixels.dtype)
-
-    def _restore(self, lq: Tensor) -> Tensor:
-        """Restore the whole image at once where it fits, else in stripes: the result is equal."""
-        budget = self.memory_bytes or free_bytes(self.device) // 2
-        height, width = lq.shape[2:]
-        dtype = self.model.embed.weight.dtype
-        size = Size(
-            config=self.model.config, height=height, width=width, dtype=dtype, image_dtype=lq.dtype
-        )
-        if size.whole_bytes(self.device) <= budget:
-            whole: Tensor = self.model(lq)
-            return whole
-        return restore_in_stripes(self.model, lq, memory_bytes=budget)
 
 
 def to_pixels(image: Array, dtype: np.dtype[Any]) -> Array:

@@ -69,6 +69,21 @@ def restore_in_stripes(
     return _restore(model, lq, Alone(), options)
 
 
+def restore_within(model: LAformer, lq: Tensor, memory_bytes: int) -> Tensor:
+    """Restore lq (B, C, H, W) at once where it fits, else in stripes: the result is equal."""
+    size = Size(
+        config=model.config,
+        height=lq.shape[2],
+        width=lq.shape[3],
+        dtype=model.embed.weight.dtype,
+        image_dtype=lq.dtype,
+    )
+    if size.whole_bytes(next(model.parameters()).device) <= memory_bytes:
+        whole: Tensor = model(lq)
+        return whole
+    return restore_in_stripes(model, lq, memory_bytes=memory_bytes)
+
+
 def restore_band(
     model: LAformer,
     lq: Tensor,

@@ -29,6 +29,7 @@ from laformer.config import ModelConfig, TrainConfig
 from laformer.errors import CheckpointError, StreamError
 from laformer.keeper import Keeper
 from laformer.loop import State, StepResult, Validated
+from laformer.memory import free_bytes
 from laformer.model import LAformer
 from laformer.patience import Record
 from laformer.shelf import Shelf
@@ -37,11 +38,12 @@ from laformer.watchdog import Watchdog
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
+PICTURE_PX = 512
+"""Longest side of a logged picture of one image."""
 NOTICE_EVERY = 10
 """Steps between two questions whether a host is about to be taken away."""
 LAST_WORDS_S = 30.0
 """Longest wait of a failing worker for the checkpoint that is being stored."""
-
 COLLATERAL_S = 5.0
 """How long a worker keeps an error that may come from a lost peer: the loss is told instead."""
 
@@ -83,7 +85,7 @@ class WorkerJob:
     segment: Callable[[int, int, int], Any]
     """(first_step, last_step, num_workers) -> ray.data.Dataset of the workers' blocks in turn."""
     validation: ray.ObjectRef
-    """List of rows {key, lq, gt} in the object store."""
+    """Rows {key, lq, gt} in the object store: a list, or what makes them when iterated."""
     observer: Callable[[], Observer]
     """Makes the observer of rank 0."""
     facts: dict[str, Any]
@@ -96,6 +98,10 @@ class WorkerJob:
     """Where the user is told what happens to the workers."""
     hang_s: float
     """Seconds without progress after which a worker ends itself, to be started again."""
+    judge: Callable[[Array, Array], float] = loop.rgb_psnr_db
+    """(restored, gt) -> PSNR in dB."""
+    protocol: str | None = None
+    """Name of the rule by which `judge` compares, if it has one."""
     initial: ray.ObjectRef | None = None
     """Files of the released model that a run without checkpoints starts from; None: random."""
 
@@ -301,29 +307,52 @@ class Worker:
             self.announced = announced
 
     def _validate(self) -> float:
-        """Return the mean PSNR in dB of all held-out crops, each on one rank."""
-        rows = ray.get(self.job.validation)
+        """Return the mean PSNR in dB of all held-out images, each on one rank."""
+        rows = ray.get(self.job.validation)[self.rank :: self.size]
+        total, num = 0.0, 0
+        pictures: list[tuple[str, Array]] = []
         with loop.averaged(self.state) as model:
-            results = []
-            for result in loop.validate(model, rows[self.rank :: self.size]):
+            for result in loop.validate(model, rows, self.job.judge, self._budget_bytes()):
                 self.watchdog.beat()
-                results.append(result)
-        totals = torch.tensor([sum(r.psnr_db for r in results), len(results)], dtype=torch.float64)
+                total, num = total + result.psnr_db, num + 1
+                if len(pictures) < PICTURES:
+                    pictures.append((result.key, side_by_side(result)))
+        totals = torch.tensor([total, num], dtype=torch.float64)
         totals = totals.to(ray.train.torch.get_device())
         if self.size > 1:
             dist.all_reduce(totals)
         psnr_db = (totals[0] / totals[1]).item()
         if self.observer is not None:
-            self.observer.log(self.state.step, {"val_psnr_db": psnr_db})
-            for result in results[:PICTURES]:
-                self.observer.picture(self.state.step, result.key, side_by_side(result))
+            named = {f"val_psnr_db.{self.job.protocol}": psnr_db} if self.job.protocol else {}
+            self.observer.log(self.state.step, {"val_psnr_db": psnr_db, **named})
+            for key, picture in pictures:
+                self.observer.picture(self.state.step, key, picture)
         return psnr_db
+
+    def _budget_bytes(self) -> int:
+        """Return the memory for one validated image: half of what is free, shared on one host."""
+        device = ray.train.torch.get_device()
+        sharing = 1 if device.type == "cuda" else ray.train.get_context().get_local_world_size()
+        return free_bytes(device) // (2 * sharing)
 
 
 def side_by_side(result: Validated) -> Array:
-    """Return lq, restored and gt in one row (H, 3 W, 3) uint8, lq as large as the others."""
-    size, channels = result.gt.shape[:2], result.gt.shape[2]
-    pictures = [result.lq[:, :, :channels], result.restored, result.gt]
+    """Return lq, restored and gt in one row (H, 3 W, 3) uint8, lq as large as the others.
+
+    Of large images it is the centre.
+    """
+    scale = result.gt.shape[0] // result.lq.shape[0]
+    small = [centre(length, PICTURE_PX // scale) for length in result.lq.shape[:2]]
+    rows, columns = (slice(each.start * scale, each.stop * scale) for each in small)
+    restored, gt = result.restored[rows, columns], result.gt[rows, columns]
+    lq = result.lq[small[0], small[1], : gt.shape[2]]
+    size, pictures = gt.shape[:2], [lq, restored, gt]
     images = [torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures]
     row = torch.cat([nn.functional.interpolate(image, size) for image in images], dim=3)
     return row[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+
+
+def centre(length: int, most: int) -> slice:
+    """Return the middle of an axis, or all of it."""
+    start = max(0, (length - most) // 2)
+    return slice(start, min(length, start + most))

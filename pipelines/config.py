@@ -17,14 +17,20 @@ class DataConfig:
     visits_per_window: int = 2
     """Consecutive decodes of a lane whose crops are shuffled together."""
     validation_px: int = 256
-    """Side in pixels of the centre crops that are validated during training."""
+    """Side in pixels of the centre crops that are validated during training.
+
+    0 validates whole photos, degraded and compared under the protocol of the task."""
     validation_images: int = 32
     """At most this many held-out images are validated during training."""
 
     def __post_init__(self) -> None:
         """Refuse empty streams."""
+        if self.validation_px < 0:
+            raise ValueError(
+                f"validation_px {self.validation_px} is negative; use 0 for whole photos"
+            )
         for name, value in vars(self).items():
-            if value < 1:
+            if value < 1 and name != "validation_px":
                 raise ValueError(f"{name} {value} is less than 1; use at least 1")
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from jobs import place, prepare, recipes, train
-from jobs.config import PrepareJob
+from jobs import evaluate, place, prepare, recipes, report, train
+from jobs.config import EvaluateJob, PrepareJob, ReportJob
 from jobs.tracking import CANDIDATE, Tracker
 from pipelines import images, storage
 from pipelines.config import DataConfig
@@ -74,14 +74,30 @@ def test_more_patience_goes_on_from_where_it_ended(early):
     assert steps == [2, 4, 6]
 
 
-def test_a_run_starts_from_a_registered_model(early):
-    job = training("fine", lr=STILL, steps=2, flat_steps=0)
-    fine = train.run(dataclasses.replace(job, init=f"models:/{NAME}@{CANDIDATE}"))
+def test_a_run_starts_from_a_registered_model_and_validates_whole_photos(early):
+    job = training("fine", lr=STILL, steps=2)
+    job = dataclasses.replace(
+        job, init=f"models:/{NAME}@{CANDIDATE}", data=DataConfig(crops_per_visit=2, validation_px=0)
+    )
+    fine = train.run(job)
     assert fine.facts["init"]["model"] == str(early.version)
     assert fine.facts["init"]["sha256"] == early.version.tags["sha256"]
     assert fine.version.tags["init"] == str(early.version)
-    (_, first), *_ = Tracker().history(early.run_id, "val_psnr_db")
-    (_, score), *_ = Tracker().history(fine.run_id, "val_psnr_db")
-    assert score == pytest.approx(first, abs=1e-3)
     kept = recipes.from_json(storage.get(f"{place.run_folder('fine')}/job.json").decode())
     assert kept.init == str(early.version)
+    # The weights are those of the model still, and so is its score on the same photos.
+    (score,) = evaluate.run(EvaluateJob(model=str(early.version)))
+    assert score.protocol == "gaussian-colour"
+    for metric in ("val_psnr_db", "val_psnr_db.gaussian-colour"):
+        ((step, psnr_db),) = Tracker().history(fine.run_id, metric)
+        assert step == 2
+        assert psnr_db == pytest.approx(score.psnr_db, abs=1e-3)
+
+
+def test_every_run_has_a_page(early, tmp_path):
+    page = report.run(ReportJob(run="early", target=str(tmp_path / "page.html")))
+    html = storage.get(page).decode()
+    assert "ended early" in html
+    titles = [title for title, _, metric in report.CURVES if metric != "gpu_memory_mb"]
+    assert all(f"<h3>{title}</h3>" in html for title in titles)
+    assert "degraded: " in html

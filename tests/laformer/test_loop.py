@@ -12,6 +12,7 @@ from laformer.batches import Batch, Lanes, steps_of, to_tensor
 from laformer.config import Stage
 from laformer.errors import TrainingError
 from laformer.loop import fit
+from laformer.memory import Size
 from laformer.model import LAformer
 from laformer.schedule import learning_rate
 from tests.networks import MODEL, batches, config, state
@@ -129,6 +130,32 @@ def test_a_compiled_network_learns_the_same_under_the_same_names():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
     with loop.averaged(compiled) as model:
         assert model(batches(1)[0].lq).isfinite().all()
+
+
+def test_an_image_that_does_not_fit_is_validated_in_stripes():
+    model = LAformer(MODEL).eval()
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 256, (96, 64, 3), np.uint8)
+    row = {"key": "a", "lq": gt, "gt": gt}
+    size = Size(config=MODEL, height=96, width=64, dtype=torch.float32)
+    ((whole, striped)) = (
+        next(loop.validate(model, [row], memory_bytes=budget))
+        for budget in (2 * size.whole_bytes(torch.device("cpu")), size.whole_bytes() // 2)
+    )
+    assert striped.psnr_db == pytest.approx(whole.psnr_db, abs=1e-4)
+
+
+def test_another_judge_takes_the_place_of_the_plain_psnr():
+    gt = np.full((9, 11, 3), 100, np.uint8)
+    seen = []
+
+    def judge(restored, gt):
+        seen.append((restored.dtype, gt.dtype))
+        return 7.0
+
+    [result] = loop.validate(LAformer(MODEL), [{"key": "a", "lq": gt, "gt": gt}], judge)
+    assert result.psnr_db == 7.0
+    assert seen == [(np.float32, np.uint8)]
 
 
 def test_learning_rate_warms_up_stays_and_falls():

@@ -10,8 +10,7 @@ import torch
 from laformer import memory
 from laformer.config import SIZES
 from laformer.memory import Plan, Size, plan_stripes
-from laformer.restore import Restorer
-from laformer.stripes import restore_in_stripes
+from laformer.stripes import restore_in_stripes, restore_within
 from tests.perf.measure import GIVE_BACK, THREADS, elsewhere, grown_bytes
 from tests.perf.network import image, ours
 
@@ -28,7 +27,7 @@ def peak(way="whole", scale=1, side=512, **options):
     ways = {
         "whole": model,
         "stripes": partial(restore_in_stripes, model, **options),
-        "restorer": lambda lq: Restorer(model, CPU, **options)._restore(lq),
+        "restorer": partial(restore_within, model, **options),
     }
     with torch.inference_mode():
         model(image(64, 64))
