@@ -137,7 +137,8 @@ def _section(heading: str, kind: str, items: Iterable[str], after: str = "") -> 
     body = "\n".join(items)
     if not body:
         return ""
-    return f'<section>\n<h2>{heading}</h2>\n<div class="{kind}">\n{body}\n</div>{after}\n</section>'
+    inside = f'<div class="{kind}">\n{body}\n</div>{after}'
+    return f"<section>\n<h2>{escape(heading)}</h2>\n{inside}\n</section>"
 
 
 def _quantity(value: float, unit: str, sign: str = "-") -> str:

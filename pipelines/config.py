@@ -26,9 +26,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Refuse empty streams."""
         if self.validation_px < 0:
-            raise ValueError(
-                f"validation_px {self.validation_px} is negative; use 0 for whole photos"
-            )
+            raise ValueError(f"validation_px {self.validation_px} is negative; use 0: whole photos")
         for name, value in vars(self).items():
             if value < 1 and name != "validation_px":
                 raise ValueError(f"{name} {value} is less than 1; use at least 1")

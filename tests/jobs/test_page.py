@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jobs.page import Command, Curve, Page, Pair, Score, render
+from jobs.page import Command, Curve, Film, Page, Pair, Score, render
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 HOSTILE = '<script>alert(1)</script>" onload="alert(2)" \'&amp; $title ${summary}'
@@ -31,6 +31,7 @@ SCORE = Score(
 )
 CURVE = Curve(title="Validation PSNR", unit="dB", points=((100, 24.5), (200, 27.0), (400, 30.75)))
 COMMAND = Command(title="Train", command="laformer train x && echo <ok>", explanation="Trains.")
+FILM = Film(key="owl.png", frames=(("degraded", b"first"), ("step 200", b"second")))
 PAGE = Page(
     title="Restored",
     summary="What happened.",
@@ -39,6 +40,8 @@ PAGE = Page(
     scores=(SCORE,),
     curves=(CURVE,),
     commands=(COMMAND,),
+    films=(FILM,),
+    values=(("train.lr", "0.1"),),
 )
 EMPTY = Page(title="Nothing", summary="", facts=(), pairs=(), scores=(), curves=(), commands=())
 
@@ -91,13 +94,14 @@ def test_every_image_is_embedded_and_described():
     expected = [
         *((PAIR.media_type, image) for image in (PAIR.before, PAIR.after, PAIR.truth)),
         *(("image/jpeg", image) for image in (PAIR.before, PAIR.after)),
+        *(("image/png", image) for _, image in FILM.frames),
     ]
     assert document.values("src") == [
         f"data:{media_type};base64,{b64encode(image).decode()}" for media_type, image in expected
     ]
     assert [alt.split(",")[0] for alt in document.values("alt")] == ["cat.png"] * 3 + [
         "dog.jpg"
-    ] * 2
+    ] * 2 + ["owl.png"] * 2
     assert document.values("type").count("range") == len(PAGE.pairs)
 
 
@@ -152,6 +156,9 @@ def test_text_is_shown_and_never_run():
         scores=(replace(SCORE, benchmark=HOSTILE, protocol=HOSTILE, metric=HOSTILE),),
         curves=(replace(CURVE, title=HOSTILE, unit=HOSTILE),),
         commands=(Command(title=HOSTILE, command=HOSTILE, explanation=HOSTILE),),
+        films=(replace(FILM, key=HOSTILE, frames=((HOSTILE, b"first"), (HOSTILE, b"second"))),),
+        values=((HOSTILE, HOSTILE),),
+        commands_heading=HOSTILE,
     )
     document, plain = Document(page), Document(replace(PAGE, pairs=(PAIR,)))
     assert document.tags == plain.tags
@@ -194,6 +201,17 @@ def test_long_curve_keeps_its_last_step_in_reach():
     document = Document(replace(EMPTY, curves=(curve,)))
     assert 30 <= document.values("class").count("hit") <= 60
     assert "step 1,000:" in document.text
+
+
+def test_sections_come_in_the_order_of_the_page():
+    order = ("values", "commands", "curves")
+    html = render(replace(PAGE, order=order, commands_heading="Go on"))
+    assert re.findall(r"<h2>(.*?)</h2>", html) == ["Values", "Go on", "Training"]
+
+
+def test_large_numbers_are_whole():
+    curve = replace(CURVE, unit="", points=((1, 1234567.8),))
+    assert "1,234,568 at step 1" in Document(replace(EMPTY, curves=(curve,))).text
 
 
 def test_empty_parts_are_left_out():

@@ -15,6 +15,7 @@ from jobs.tracking import CANDIDATE, MlflowObserver, Tracker
 from laformer import checkpoint
 from laformer.loop import State
 from laformer.model import LAformer
+from pipelines import images
 from tests.networks import MODEL, config
 
 
@@ -73,8 +74,17 @@ def test_a_run_from_its_first_number_to_a_downloaded_model(tracker, released, tm
     # The same run again, as after a restart: no second one, and it runs.
     assert tracker.continue_run("e", "store/train/first", {}) == run_id
     assert tracker.continue_run("e", "store/train/second", {}) != run_id
+    assert len(tracker.times_s(run_id, "loss")) == 2
     tracker.finish_run(run_id)
-    assert tracker.client.get_run(run_id).info.status == "FINISHED"
+    found = tracker.find_run(run_id)
+    assert (found.name, found.status, found.folder) == ("first", "FINISHED", "store/train/first")
+    assert found.params == {"lr": "0.1"}
+    assert found.metrics == {"loss": 0.25}
+    assert found.ended_s >= found.started_s
+    ((photo, paths),) = tracker.pictures(run_id).items()
+    assert photo == "sub_photo.png"
+    png = tracker.artifact(run_id, paths[6])
+    assert images.decode(png).pixels.shape == (4, 6, 3)
 
     name = f"model-{tmp_path.name}"
     version = tracker.register(name, released, run_id, {"sha256": "1", "task": "t"})
