@@ -153,6 +153,8 @@ class TrainConfig:
     """Of the network's products in training; weights, their averages and the loss stay float32."""
     compile: bool = False
     """Compile the network before the first step: minutes once, then faster steps on a GPU."""
+    shard: bool = False
+    """Cut weights and all averages over the workers, where they do not fit on each (FSDP2)."""
     max_skipped: int = 20
     """Steps in a row that may be skipped because their gradient is no number; 0 stops at once."""
     seed: int = 0
@@ -176,6 +178,8 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is less than 1; use at least 1")
         terms.parse(self.loss)
+        if self.compile and self.shard:
+            raise ValueError("compile is not tested together with shard; use one of them")
         for name in ("seed", "warmup_steps", "flat_steps", "max_skipped"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} is negative; use at least 0")

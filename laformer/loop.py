@@ -49,13 +49,18 @@ class State:
     def create(cls, model: LAformer, config: TrainConfig) -> "State":
         """Return the state before the first step."""
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
-        )
+        optimizer = adamw(model, config)
         ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
         state = cls(model=model, ema=ema, optimizer=optimizer)
         state.forward = parallel.wrapped(model, config)
         return state
+
+
+def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return the optimiser before the first step."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def train_step(state: State, batch: Batch, config: TrainConfig) -> StepResult:
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     loss = backward(state, batch, config)
-    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    grad_norm = parallel.whole(norm)
     skipped = not grad_norm.isfinite().item()
     state.step += 1
     if skipped:
@@ -159,7 +165,14 @@ def update_ema(state: State, decay: float) -> None:
 
 @contextmanager
 def averaged(state: State) -> Iterator[LAformer]:
-    """Lend the network with its averaged weights, ready to restore; take it back as it was."""
+    """Lend the network with its averaged weights, ready to restore; take it back as it was.
+
+    Of a network cut over workers a whole copy is lent, and all workers must ask for it.
+    """
+    if parallel.is_sharded(state.model):
+        device = next(state.model.parameters()).device
+        yield parallel.whole_network(state.model.config, state.ema, device).eval()
+        return
     trained = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
     state.model.load_state_dict(state.ema)
     state.model.eval()

@@ -4,10 +4,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from laformer.config import TrainConfig
+from laformer.config import ModelConfig, TrainConfig
+from laformer.model import LAformer
 
 
 def wrapped(model: nn.Module, config: TrainConfig, num_workers: int = 1) -> nn.Module:
@@ -29,3 +32,24 @@ def unsynchronised(forward: nn.Module) -> AbstractContextManager[None]:
     """Keep gradients on this worker; the next ones outside of it carry them to the others."""
     no_sync = getattr(forward, "no_sync", nullcontext)
     return cast("AbstractContextManager[None]", no_sync())
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Return whether each worker holds a share of the weights alone (laformer/sharding.py)."""
+    return isinstance(model, FSDPModule)
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor with the shares of all workers, who must all ask for it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def whole_network(
+    config: ModelConfig, weights: dict[str, Tensor], device: torch.device | str
+) -> LAformer:
+    """Return a network of its own with the weights of all workers, who must all ask for it."""
+    with torch.device("meta"):  # draws no random weights
+        model = LAformer(config)
+    gathered = {name: whole(value.detach()).to(device) for name, value in weights.items()}
+    model.load_state_dict(gathered, assign=True)
+    return model

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from ray.train import CheckpointUploadMode
 from torch import nn
 
-from laformer import initial, loop, parallel, shelf
+from laformer import initial, loop, parallel, sharding, shelf
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.checkpoint import Snapshot
 from laformer.config import ModelConfig, TrainConfig
@@ -164,7 +164,10 @@ class Worker:
     def run(self) -> None:
         """Fit segment by segment; a failing worker still stores what it has saved."""
         job = self.job
-        self.state.forward = parallel.wrapped(self.state.model, job.train, self.size)
+        if job.train.shard and self.size > 1:
+            self.state = sharding.shard(self.state, job.train)
+        else:
+            self.state.forward = parallel.wrapped(self.state.model, job.train, self.size)
         if self.rank == 0:
             self.observer = job.observer()
             self.keeper = Keeper(job.shelf, job.train.keep_checkpoints, job.notices.tell)
@@ -288,8 +291,9 @@ class Worker:
     def _save(self, scores: dict[str, Any]) -> None:
         """Hand a copy of the state to the thread that stores it; report from every rank."""
         scores = scores | self.record.facts
+        whole = sharding.gather(self.state, self.job.train)
         if self.keeper is not None:
-            self.keeper.put(Snapshot.take(self.state, {**self.job.facts, **scores}))
+            self.keeper.put(Snapshot.take(whole, {**self.job.facts, **scores}))
         # Without a checkpoint: the shelf keeps these. ASYNC, or it would wait for Ray to look.
         ray.train.report(
             {"step": self.state.step, **scores}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC
