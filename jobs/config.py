@@ -92,8 +92,10 @@ class TrainJob:
     """How often each source is visited beside the others; all as often when not given."""
     name: str | None = None
     """Name of the run, and so of its checkpoints; the recipe's name when not given."""
-    workers: int | None = None
-    """Training workers; one per GPU, or two on a machine without, when not given."""
+    workers: int | tuple[int, int] | None = None
+    """Training workers; one per GPU, or two on a machine without, when not given.
+
+    Two numbers, least and most: hosts may come and go, and the run follows them."""
     init: str | None = None
     """Model whose weights a new run starts from: name@alias, name/version or a checkpoint folder.
 
@@ -118,8 +120,13 @@ class TrainJob:
                 f"{len(self.manifest)} manifests have {len(self.weight)} weights; "
                 "give --weight once for each --manifest, in the same order"
             )
-        if self.workers is not None and self.workers < 1:
+        least, most = self.workers if isinstance(self.workers, tuple) else (self.workers or 1,) * 2
+        if self.workers == 0 or least < 1:
             raise ValueError(f"workers {self.workers} is less than 1; use at least 1")
+        if least > most:
+            raise ValueError(
+                f"workers {least} to {most} is no range; use for example {most} {least}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

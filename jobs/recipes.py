@@ -171,6 +171,8 @@ def from_json(text: str) -> TrainJob:
         values: dict[str, Any] = json.loads(text)
         model, train, data = values.pop("model"), values.pop("train"), values.pop("data")
         values |= {name: tuple(values[name]) for name in ("manifest", "weight")}
+        if isinstance(values.get("workers"), list):
+            values["workers"] = tuple(values["workers"])
         train["betas"] = tuple(train["betas"])
         # Jobs of earlier versions have one stage and do not say so.
         train["stages"] = tuple(Stage(**stage) for stage in train.get("stages", ()))

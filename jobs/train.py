@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
+import math
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
@@ -19,11 +20,12 @@ import ray
 from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs import initial, place, recipes
+from jobs import elastic, initial, place, recipes
 from jobs.checkpoints import StoredShelf
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
+from jobs.elastic import ElasticTrainer
 from jobs.errors import JobError
 from jobs.evaluate import Judge
 from jobs.notices import Notices, printed
@@ -163,8 +165,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         say(f"{run_name(job)} has done its {done} steps before")
         tell_early(job)
         return
-    batches = [stage.global_batch for stage in job.train.all_stages]
-    num_workers = cluster.num_workers(job.workers, *batches, accumulate=job.train.accumulate)
+    allowed = worker_counts(job, cluster)
     for note in stream.left_out():
         say(f"note: {note}")
     if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:
@@ -181,15 +182,17 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         **validation(job),
         observer=BoardObserver(start.tracking, progress),
         facts=start.facts,
-        threads=cluster.threads(num_workers),
+        threads=cluster.threads(allowed[-1]),
         initial=ray.put(origin.files) if origin and origin.files else None,
         shelf=shelf,
         notices=notices,
         hang_s=job.hang_s,
     )
     name = run_name(job)
-    trainer = TorchTrainer(
+    num_workers = allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1])
+    trainer = ElasticTrainer(
         train_worker,
+        allowed=allowed,
         train_loop_config={"job": worker_job},
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=cluster.num_gpus > 0),
         run_config=RunConfig(
@@ -201,10 +204,22 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         ),
     )
     device = "GPU" if cluster.num_gpus else "CPU"
-    say(f"training {name}: {job.train.steps} steps on {num_workers} {device} workers")
+    counts = " or ".join(map(str, allowed))
+    say(f"training {name}: {job.train.steps} steps on {counts} {device} workers")
     with shown(progress, "training", job.train.steps), printed(notices):
         wait_for(trainer)
     tell_early(job)
+
+
+def worker_counts(job: TrainJob, cluster: Cluster) -> tuple[int, ...]:
+    """Return how many workers there may be: one number, or several when they come and go."""
+    batches, accumulate = (
+        [stage.global_batch for stage in job.train.all_stages],
+        job.train.accumulate,
+    )
+    if isinstance(job.workers, tuple):
+        return elastic.sizes(*job.workers, math.gcd(*batches) // accumulate)
+    return (cluster.num_workers(job.workers, *batches, accumulate=accumulate),)
 
 
 def wait_for(trainer: TorchTrainer) -> None:
