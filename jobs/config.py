@@ -96,6 +96,8 @@ class TrainJob:
     """Training workers; one per GPU, or two on a machine without, when not given.
 
     Two numbers, least and most: hosts may come and go, and the run follows them."""
+    candidate: bool = True
+    """Whether the version that comes out is called the candidate of its task."""
     init: str | None = None
     """Model whose weights a new run starts from: name@alias, name/version or a checkpoint folder.
 

@@ -23,6 +23,7 @@ DEBUG = "debug-"
 """Before the name of a recipe: six steps of it."""
 
 RESTORMER = TrainConfig(
+    precision="bfloat16",
     global_batch=64,
     stages=(
         Stage(first_step=92_000, patch_px=160, global_batch=40),
@@ -40,7 +41,7 @@ def restormer_schedule(task: str, **network: Any) -> TrainJob:
 
     Hardware: 8 GPUs, or 4, 2, 1: the workers divide every batch. Photos have 384 pixels or more on
     the shorter side; smaller ones drop out of later stages. `laformer prepare --tiles` feeds it.
-    Hours, estimated: 14 on one H200, 2 on eight, in bfloat16 and compiled. The crops of all steps
+    Hours, estimated: 14 on one H200, 2 on eight, with --train.compile. The crops of all steps
     have 3.1e11 pixels; a step is taken to move as much memory as three forward passes, each of
     130 kB a pixel by calculation, at half of the GPU's 4.8 TB/s.
     """
@@ -54,7 +55,9 @@ def super_resolution(task: str, scale: int) -> TrainJob:
     Hardware: one GPU, or as many as divide 32. Hours, estimated as above: 2 on one H200.
     """
     model = dataclasses.replace(SIZES["base"], scale=scale)
-    return TrainJob(task=task, model=model, train=TrainConfig(patch_px=64 * scale))
+    return TrainJob(
+        task=task, model=model, train=TrainConfig(precision="bfloat16", patch_px=64 * scale)
+    )
 
 
 def demo(task: str, **network: Any) -> TrainJob:
@@ -80,12 +83,13 @@ def demo(task: str, **network: Any) -> TrainJob:
 def debug(job: TrainJob) -> TrainJob:
     """Return six steps of a job, in two stages, on a network of 16 thousand parameters.
 
-    Under a minute on any machine: does all of it run, on these photos, with these values? It leaves
-    a candidate like every run: LAFORMER_STORE and MLFLOW_TRACKING_URI say where.
+    Under a minute on any machine: does all of it run, on these photos, with these values? What it
+    registers is nobody's candidate.
     """
     scale = job.model.scale
     return dataclasses.replace(
         job,
+        candidate=False,
         model=dataclasses.replace(
             job.model, dim=2, head_dim=2, blocks=(1, 1, 1, 1), refinement=1, expansion=0.5
         ),

@@ -181,7 +181,7 @@ class Tracker:
             self.client.log_artifact(run_id, str(path))
 
     def register(self, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Version:
-        """Register a released checkpoint folder as a version and call it the candidate.
+        """Register a released checkpoint folder as a version.
 
         The same weights are registered once: a second call returns the first version.
         """
@@ -199,7 +199,6 @@ class Tracker:
                 self.client.log_artifacts(run_id, str(folder), path)
                 source = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
                 known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
-            self.client.set_registered_model_alias(name, CANDIDATE, str(known[0].version))
             return _version(known[0])
 
     def resolve(self, model: str) -> Version:
@@ -238,6 +237,11 @@ class Tracker:
             models = self.client.search_registered_models()
         found = [self.alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
         return [version for version in found if version is not None]
+
+    def nominate(self, version: Version) -> None:
+        """Give a version the alias candidate."""
+        with reachable(self.uri):
+            self.client.set_registered_model_alias(version.name, CANDIDATE, str(version.number))
 
     def promote(self, version: Version) -> None:
         """Give a version the alias champion."""

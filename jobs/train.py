@@ -53,7 +53,7 @@ class Trained:
     """What a training run left behind."""
 
     version: Version
-    """The candidate."""
+    """What was registered."""
     run_id: str
     """The tracking run."""
     facts: dict[str, Any]
@@ -61,7 +61,7 @@ class Trained:
 
 
 def run(job: TrainJob) -> Trained:
-    """Train to the last step, register the best checkpoint and call it the candidate."""
+    """Train to the last step and register the best checkpoint, as the candidate if it is to be."""
     uris = manifest_uris(job)
     task = tasks.find(job.task)
     check_model(job, task)
@@ -95,7 +95,7 @@ def run(job: TrainJob) -> Trained:
         failed = False
     finally:
         tracker.finish_run(run_id, failed=failed)
-    say(f"registered {trained.version} as candidate")
+    say(f"registered {trained.version}{' as candidate' if job.candidate else ''}")
     return trained
 
 
@@ -299,6 +299,8 @@ def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
             tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))
         version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
+        if job.candidate:
+            tracker.nominate(version)
     return Trained(version, run_id, facts)
 
 

@@ -34,7 +34,9 @@ def release(folder):
 def register(tracker, folder):
     sha256 = release(folder)
     run_id = tracker.continue_run("e", f"store/train/{folder.name}", {})
-    return tracker.register(NAME, folder / "released", run_id, {"sha256": sha256})
+    version = tracker.register(NAME, folder / "released", run_id, {"sha256": sha256})
+    tracker.nominate(version)
+    return version
 
 
 def job(init, **options):

@@ -89,6 +89,8 @@ def test_a_run_from_its_first_number_to_a_downloaded_model(tracker, released, tm
     name = f"model-{tmp_path.name}"
     version = tracker.register(name, released, run_id, {"sha256": "1", "task": "t"})
     assert tracker.register(name, released, run_id, {"sha256": "1"}) == version
+    assert tracker.alias(name, CANDIDATE) is None
+    tracker.nominate(version)
     assert tracker.resolve(f"{name}@{CANDIDATE}") == version
     assert tracker.resolve(f"{name}/1") == version
     assert [v for v in tracker.champions() if v.name == name] == []

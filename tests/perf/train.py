@@ -197,6 +197,9 @@ class Feed:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        from jobs.checkpoints import StoredShelf
+        from jobs.notices import Notices
+        from jobs.restarts import Restarts
         from laformer.config import SIZES
         from laformer.worker import WorkerJob, train_worker
         from pipelines.tasks import TASKS
@@ -206,6 +209,7 @@ class Feed:
         task = TASKS["denoise-gaussian"]
         stream = TrainingStream.create((self.uri,), task=task, patch_px=PATCH, plan_options=options)
         black = np.zeros((16, 16, 3), np.uint8)
+        name, self.notices = f"{case.size}-{case.num_workers}", Notices.create()
         job = WorkerJob(
             model=SIZES[case.size],
             train=train_config(case),
@@ -214,15 +218,19 @@ class Feed:
             observer=diary,
             facts={},
             threads=threads_of(case.num_workers),
+            shelf=StoredShelf(str(self.folder / "runs" / name)),
+            notices=self.notices,
+            hang_s=600.0,
         )
         return TorchTrainer(
             train_worker,
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(num_workers=case.num_workers),
             run_config=RunConfig(
-                name=f"{case.size}-{case.num_workers}",
+                name=name,
                 storage_path=str(self.folder / "runs"),
-                failure_config=FailureConfig(max_failures=1),
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=[Restarts(self.notices)],
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
