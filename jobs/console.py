@@ -102,7 +102,7 @@ class Bar:
         self.text, self.progress, self.line_every_s = text, progress, line_every_s
         self.task = progress.add_task(text, total=total, note="", left="")
         self.total, self.pace = total, Pace(total)
-        self.said_at, self.said = time.perf_counter(), ""
+        self.said_at, self.said, self.over = time.perf_counter(), "", False
 
     def update(self, done: int, note: str = "") -> None:
         """Show `done` of the total, a short note, and how long the rest takes."""
@@ -113,7 +113,9 @@ class Bar:
         self.progress.update(self.task, completed=done, note=note, left=left)
         counted = f"{self.text}: {done} of {self.total} {note}".rstrip()
         line = f"{counted}, {left}" if left else counted
-        due = now - self.said_at > self.line_every_s or done == self.total
+        over = done == self.total
+        due = now - self.said_at > self.line_every_s or (over and not self.over)
+        self.over = over
         if due and line != self.said and not CONSOLE.is_terminal:
             say(line)
             self.said_at, self.said = now, line

@@ -27,9 +27,11 @@ from pipelines.tasks import TASKS
 
 FRAMES = 6
 """Validations of a photo that the page shows, the first and the last among them."""
+SCORE, NAMED = "val_psnr_db", "val_psnr_db."
+"""What validations measure, and how its name begins when it names its protocol too."""
 CURVES = (
     ("Training loss", "", "loss"),
-    ("PSNR of held-out photos", "dB", "val_psnr_db"),
+    ("PSNR of held-out photos", "dB", SCORE),
     ("Learning rate", "", "lr"),
     ("Norm of the gradient", "", "grad_norm"),
     ("Samples per second", "", "samples_per_s"),
@@ -40,7 +42,7 @@ CURVES = (
 """Title, unit and metric. Other metrics of a run follow under their own names."""
 COUNTS = ("replaced_", "skipped_")
 """How the names of metrics begin that count what went wrong: facts, not curves."""
-NO_CURVES = (*COUNTS, "psnr_db.", "ssim.", "workers")
+NO_CURVES = (*COUNTS, NAMED, "psnr_db.", "ssim.", "workers")
 """How the names of metrics begin that do not follow training step by step."""
 ORDER = ("curves", "photos", "films", "scores", "values", "commands")
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -83,19 +85,21 @@ def build(found: Run, tracker: Tracker) -> Page:
 
 
 def curves_of(found: Run, tracker: Tracker) -> Iterator[Curve]:
-    """Yield the curves that the run has points of."""
+    """Yield the curves that the run has points of; the protocol of a PSNR is in its title."""
+    protocol = "".join(f", {n.removeprefix(NAMED)}" for n in found.metrics if n.startswith(NAMED))
     known = {metric for _, _, metric in CURVES}
     others = sorted(name for name in found.metrics.keys() - known if not name.startswith(NO_CURVES))
-    rows = (*CURVES, *((name, "dB" if "psnr_db" in name else "", name) for name in others))
-    for title, unit, metric in rows:
+    for title, unit, metric in (*CURVES, *((name, "", name) for name in others)):
         if metric in found.metrics:
-            yield Curve(title=title, unit=unit, points=tuple(tracker.history(found.id, metric)))
+            points = tuple(tracker.history(found.id, metric))
+            shown = title + protocol if metric == SCORE else title
+            yield Curve(title=shown, unit=unit, points=points)
 
 
 def facts(found: Run, tracker: Tracker, curves: tuple[Curve, ...]) -> Iterator[tuple[str, str]]:
     """Yield labels and values: how far the run is, how well it does, and what happened to it."""
     record = Record()
-    for step, psnr_db in next((c.points for c in curves if c.title == CURVES[1][0]), ()):
+    for step, psnr_db in tracker.history(found.id, SCORE):
         record = record.after(step, psnr_db)
     step = max((curve.points[-1][0] for curve in curves), default=0)
     steps = int(found.params.get("train.steps", step))

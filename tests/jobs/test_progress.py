@@ -32,6 +32,7 @@ def test_a_log_has_a_line_a_minute_and_one_at_the_end(log, clock):
         for second in range(1, 201):
             clock.append(float(second))
             shown.update(second // 2, "loss 0.1")
+        shown.update(100, "loss 0.1, held-out 27 dB")
     lines = log.getvalue().splitlines()
     assert lines == [
         "training: 30 of 100 loss 0.1, 2 min left",

@@ -39,7 +39,8 @@ def record(tracker, name, steps=(10, 20), starts=(0,)):
         restored = GT - np.uint8(5 - steps.index(step))
         recorder.log(step, {"loss": 1 / step, "lr": 1e-4, "samples_per_s": 1234.5})
         recorder.log(step, {"replaced_samples": 3.0, "loss.fft": 0.5, "psnr_db.kodak24": 30.0})
-        recorder.log(step, {"val_psnr_db": 20.0 + step / 10})
+        psnr_db = 20.0 + step / 10
+        recorder.log(step, {"val_psnr_db": psnr_db, "val_psnr_db.gaussian-colour": psnr_db})
         recorder.picture(step, "a b.png", np.concatenate([GT - 9, restored, GT], axis=1))
     recorder.close()
     assert not recorder.lost
@@ -66,6 +67,7 @@ def test_a_running_run_shows_how_far_it_is(tracker):
     assert "1,234 at step 20" in text
     assert "loss.fft" in text
     assert "kodak24" not in text
+    assert text.count("PSNR of held-out photos, gaussian-colour") == 1
     assert f"train --job {place.run_folder('mine')}/job.json" in text
     assert html.index("<h2>Training</h2>") < html.index("<h2>Photos</h2>")
 
