@@ -28,10 +28,10 @@ def wrapped(model: nn.Module, config: TrainConfig, num_workers: int = 1) -> nn.M
     return forward
 
 
-def unsynchronised(forward: nn.Module) -> AbstractContextManager[None]:
-    """Keep gradients on this worker; the next ones outside of it carry them to the others."""
-    no_sync = getattr(forward, "no_sync", nullcontext)
-    return cast("AbstractContextManager[None]", no_sync())
+def exchanging(forward: nn.Module, *, now: bool) -> AbstractContextManager[None]:
+    """Let workers exchange the gradients of a pass; not `now`: together with those of a later."""
+    later = nullcontext if now else getattr(forward, "no_sync", nullcontext)
+    return cast("AbstractContextManager[None]", later())
 
 
 def is_sharded(model: nn.Module) -> bool:
