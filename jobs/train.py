@@ -165,6 +165,8 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         say(f"{run_name(job)} has done its {done} steps before")
         tell_early(job)
         return
+    # Of a run that an earlier version began: Ray would insist on every checkpoint in its list.
+    storage.delete(storage.join(shelf.uri, "checkpoint_manager_snapshot.json"))
     allowed = worker_counts(job, cluster)
     for note in stream.left_out():
         say(f"note: {note}")
