@@ -286,6 +286,19 @@ def test_cbsd68_scores_come_beside_the_published_ones(trained, shared_data, tmp_
     assert "FFDNet 31.21" in capsys.readouterr().out
 
 
+def test_a_network_cut_over_workers_is_trained_in_parts_of_half_floats(trained):
+    options = {
+        "shard": True,
+        "accumulate": 2,
+        "precision": "bfloat16",
+        "loss": "l1 + 0.01 frequency",
+    }
+    shares = train.run(dataclasses.replace(training(**options), name="shares"))
+    tracker = Tracker()
+    assert tracker.history(shares.run_id, "skipped_steps") == [(s, 0.0) for s in (3, 6, 9, 12)]
+    assert tracker.history(shares.run_id, "val_psnr_db")[-1][1] > 15
+
+
 def test_a_killed_driver_resumes_to_the_same_bytes(cluster, store, tmp_path):
     """SIGKILL the training command at its first checkpoint, run it again, compare all weights."""
     job = dataclasses.replace(training(steps=40, checkpoint_every=8), name="killed")
