@@ -44,8 +44,8 @@ from pipelines.validation import WholePhotos, validation_stream
 
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
 """Beside the checkpoints of a run: what it trains, and on which samples."""
-CHANGES_NOTHING = ("workers", "hang_s", "train.patience")
-"""Values of a job that may be others when a run is resumed: they change no sample and no step."""
+CHANGES_NOTHING = ("workers", "hang_s", "train.accumulate", "train.patience")
+"""Values of a job that may be others when a run is resumed: only rounding depends on them."""
 
 
 @dataclass(frozen=True)
