@@ -8,10 +8,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.console import say
 
 POLL_S = 0.5
+ANSWER_S = 5.0
+"""Longest wait for the wall, whose cluster may be gone."""
 FLUSH_S = 5.0
 """Longest wait of a process that tells something before it ends."""
 
@@ -55,7 +58,7 @@ class Notices:
     @classmethod
     def create(cls) -> "Notices":
         """Start the actor; it lives as long as the driver holds this value."""
-        return cls(ray.remote(num_cpus=0)(Wall).remote())
+        return cls(here(Wall).remote())
 
     def tell(self, text: str) -> None:
         """Have a line printed by the driver."""
@@ -75,6 +78,12 @@ class Notices:
         self.wall.continues.remote(step)
 
 
+def here(actor: type) -> Any:
+    """Return an actor class that runs on this host: the hosts of workers come and go."""
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, scheduling_strategy=node)(actor)
+
+
 @contextmanager
 def printed(notices: Notices) -> Iterator[None]:
     """Print what workers tell while the body runs."""
@@ -85,7 +94,7 @@ def printed(notices: Notices) -> Iterator[None]:
             over = False
             while not over:
                 over = done.wait(POLL_S)
-                for line in ray.get(notices.wall.take.remote()):
+                for line in ray.get(notices.wall.take.remote(), timeout=ANSWER_S):
                     say(line)
 
     watcher = threading.Thread(target=watch, name="notices", daemon=True)

@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from jobs.console import Bar, bar, say
+from jobs.notices import here
 from jobs.tracking import Array, MlflowObserver, RunRecorder
 
 POLL_S = 0.5
@@ -40,7 +41,7 @@ class Board:
 
 def board() -> Any:
     """Start a board."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    return here(Board).remote()
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,10 @@ def telling(errors: dict[int, Exception]) -> tuple[int, Exception]:
     the cause of any others.
     """
 
-    def order(rank: int) -> tuple[bool, bool, int]:
-        error = errors[rank]
-        return (permanent(error) is None, died(error) is None, rank)
+    def order(rank: int) -> tuple[bool, bool, bool, int]:
+        error, death = errors[rank], died(errors[rank])
+        preempted = death is not None and death.preempted
+        return (permanent(error) is None, not preempted, death is None, rank)
 
     first = min(errors, key=order)
     return first, errors[first]

@@ -34,6 +34,8 @@ SHOWN_RUNS = 10
 """Runs that a message names."""
 PICTURES = "pictures"
 """Folder of a run's pictures among its files."""
+PARAMS_AT_ONCE = 100
+"""Parameters that MLflow takes in one call."""
 RUN_TAG = "laformer.run"
 """Tag that ties a tracking run to the folder of its checkpoints."""
 
@@ -101,9 +103,10 @@ class Tracker:
                 return str(found[0].info.run_id)
             name = run.rsplit("/", 1)[-1]
             created = self.client.create_run(experiment_id, tags={RUN_TAG: run}, run_name=name)
-            self.client.log_batch(
-                created.info.run_id, params=[Param(key, value) for key, value in params.items()]
-            )
+            named = [Param(key, value) for key, value in params.items()]
+            for first in range(0, len(named), PARAMS_AT_ONCE):
+                some = named[first : first + PARAMS_AT_ONCE]
+                self.client.log_batch(created.info.run_id, params=some)
             return str(created.info.run_id)
 
     def finish_run(self, run_id: str, *, failed: bool = False) -> None:

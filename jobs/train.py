@@ -45,7 +45,7 @@ from pipelines.validation import WholePhotos, validation_stream
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
 """Beside the checkpoints of a run: what it trains, and on which samples."""
 CHANGES_NOTHING = ("workers", "hang_s", "train.accumulate", "train.patience")
-"""Values of a job that may be others when a run is resumed: only rounding depends on them."""
+"""Values of a job that may be others when a run is resumed: steps depend on them by rounding."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Trained:
 
 
 def run(job: TrainJob) -> Trained:
-    """Train to the last step and register the best checkpoint, as the candidate if it is to be."""
+    """Train to the end and register the best checkpoint, as the candidate if it is to be."""
     uris = manifest_uris(job)
     task = tasks.find(job.task)
     check_model(job, task)
@@ -196,7 +196,11 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         train_worker,
         allowed=allowed,
         train_loop_config={"job": worker_job},
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=cluster.num_gpus > 0),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=cluster.num_gpus > 0,
+            elastic_resize_monitor_interval_s=elastic.RESIZE_S,
+        ),
         run_config=RunConfig(
             name=name,
             storage_path=storage.join(place.store(), "train"),
@@ -215,13 +219,20 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
 
 def worker_counts(job: TrainJob, cluster: Cluster) -> tuple[int, ...]:
     """Return how many workers there may be: one number, or several when they come and go."""
-    batches, accumulate = (
-        [stage.global_batch for stage in job.train.all_stages],
-        job.train.accumulate,
-    )
+    accumulate = job.train.accumulate
+    batches = [stage.global_batch for stage in job.train.all_stages]
     if isinstance(job.workers, tuple):
-        return elastic.sizes(*job.workers, math.gcd(*batches) // accumulate)
-    return (cluster.num_workers(job.workers, *batches, accumulate=accumulate),)
+        least, most = job.workers
+        if cluster.is_local and not cluster.num_gpus:
+            most = min(most, cluster.num_cpus)
+        return elastic.sizes(least, most, math.gcd(*batches) // accumulate)
+    num = cluster.num_workers(job.workers, *batches, accumulate=accumulate)
+    if job.workers is None and num < cluster.num_gpus:
+        say(
+            f"note: {num} of {cluster.num_gpus} GPUs are used, for more do not divide the batches "
+            f"{sorted(set(batches))} in {accumulate} parts; use other batches or --train.accumulate"
+        )
+    return (num,)
 
 
 def wait_for(trainer: TorchTrainer) -> None:

@@ -154,7 +154,7 @@ class TrainConfig:
     compile: bool = False
     """Compile the network before the first step: minutes once, then faster steps on a GPU."""
     shard: bool = False
-    """Cut weights and all averages over the workers, where they do not fit on each (FSDP2)."""
+    """Cut weights and all averages over the workers (FSDP2), once they were made whole on each."""
     max_skipped: int = 20
     """Steps in a row that may be skipped because their gradient is no number; 0 stops at once."""
     seed: int = 0

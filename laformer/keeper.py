@@ -1,7 +1,7 @@
-"""Storing checkpoints beside training: it never waits for storage that fails, and loses nothing.
+"""Storing checkpoints beside training, which does not wait for storage that fails.
 
 While storage works, each checkpoint is stored. While it fails, the newest one is tried again and
-again, older ones that never made it are let go, and the user is told both.
+again, older ones that never made it are let go, good or bad, and the user is told both.
 """
 
 import threading
@@ -13,6 +13,8 @@ from laformer.shelf import Shelf, Tell, doomed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Between two attempts; the pause doubles."""
+LONGEST_WAIT_S = 120.0
+"""Longest that training waits for storage that is slow or hangs."""
 PATIENCE_S = 600.0
 """Longest wait at the end of a run for storage that fails."""
 
@@ -31,9 +33,11 @@ class Keeper:
         self.thread.start()
 
     def put(self, snapshot: Snapshot) -> None:
-        """Hand over a snapshot. Waits for the one before the last, but not while storage fails."""
+        """Hand over a snapshot. Waits a little for the one before the last, if storage works."""
         with self.changed:
-            self.changed.wait_for(lambda: self.waiting is None or self.trouble is not None)
+            self.changed.wait_for(
+                lambda: self.waiting is None or self.trouble is not None, LONGEST_WAIT_S
+            )
             if self.waiting is not None:
                 self._let_go(self.waiting, snapshot)
             self.waiting = snapshot

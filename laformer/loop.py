@@ -130,7 +130,7 @@ def backward(state: State, batch: Batch, config: TrainConfig) -> Tensor:
     """Leave the gradient of the mean loss in the weights; return this worker's loss.
 
     The batch goes through the network in `config.accumulate` parts, one after the other; workers
-    exchange the sum of the gradients with the last.
+    exchange the sum of the gradients with the last, those of a cut network with every one.
     """
     losses: list[Tensor] = []
     half = config.precision == "bfloat16"

@@ -7,9 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-FIRST_STEP_FACTOR = 10
-"""The first step, which starts the stream and compiles, may take so many times as long."""
-
 
 class Watchdog:
     """Counts the seconds since the last sign of progress, in a thread of its own."""
@@ -18,7 +15,7 @@ class Watchdog:
         self, limit_s: float, tell: Callable[[str], None], end: Callable[[], None] | None = None
     ) -> None:
         self.limit_s, self.tell, self.end = limit_s, tell, end or end_process
-        self.due_s = time.monotonic() + FIRST_STEP_FACTOR * limit_s
+        self.due_s = time.monotonic() + limit_s
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self.thread.start()

@@ -27,6 +27,7 @@ from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.checkpoint import Snapshot
 from laformer.config import ModelConfig, TrainConfig
 from laformer.errors import CheckpointError, StreamError
+from laformer.guard import SHOWN
 from laformer.keeper import Keeper
 from laformer.loop import State, StepResult, Validated
 from laformer.memory import free_bytes
@@ -111,14 +112,24 @@ def train_worker(config: dict[str, Any]) -> None:
     job: WorkerJob = config["job"]
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.train.seed)
+    rank = ray.train.get_context().get_world_rank()
+    # Before anything that waits for a device, a peer or storage.
+    watchdog = Watchdog(job.hang_s, partial(tell_now, job.notices, f"worker {rank}"))
     try:
         state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
-        Worker(job, state, resume(job, state)).run()
+        Worker(job, state, resume(job, state), watchdog).run()
     except Exception as error:
         # Ray sends the error without its traceback.
-        error.add_note(f"on worker {ray.train.get_context().get_world_rank()}:")
+        error.add_note(f"on worker {rank}:")
         error.add_note(traceback.format_exc())
         raise
+    finally:
+        watchdog.stop()
+
+
+def tell_now(notices: Notices, who: str, text: str) -> None:
+    """Tell what becomes of a worker, by its name."""
+    notices.tell_now(f"{who} {text}")
 
 
 def resume(job: WorkerJob, state: State) -> Record:
@@ -145,6 +156,8 @@ class Worker:
     state: State
     record: Record
     """The best validation; the same on every rank, for all have the same sum."""
+    watchdog: Watchdog
+    """Is told of every step and every validated image."""
     rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
     size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
     losses: list[torch.Tensor] = field(default_factory=list)
@@ -154,7 +167,6 @@ class Worker:
     """Samples whose photo could no longer be read and was replaced."""
     observer: Observer | None = None
     keeper: Keeper | None = None
-    watchdog: Watchdog = field(init=False)
     announced: object = None
     """The last notice that a host is about to be taken away."""
     clock: float = field(default_factory=time.perf_counter)
@@ -171,7 +183,6 @@ class Worker:
         if self.rank == 0:
             self.observer = job.observer()
             self.keeper = Keeper(job.shelf, job.train.keep_checkpoints, job.notices.tell)
-        self.watchdog = Watchdog(job.hang_s, partial(self._tell_now, f"worker {self.rank}"))
         try:
             self._segments()
         except Exception as error:
@@ -181,8 +192,6 @@ class Worker:
             if isinstance(error, RuntimeError) and self.size > 1:
                 time.sleep(COLLATERAL_S)
             raise
-        finally:
-            self.watchdog.stop()
         if self.keeper is not None:
             self.keeper.close()
         if self.observer is not None:
@@ -201,9 +210,6 @@ class Worker:
                     f"the stream ended at step {self.state.step} instead of {last}; "
                     "run the same command again to resume from the last checkpoint"
                 )
-
-    def _tell_now(self, who: str, text: str) -> None:
-        self.job.notices.tell_now(f"{who} {text}")
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """Yield this rank's batches of steps [state.step, last); rank 0 starts the stream."""
@@ -236,6 +242,8 @@ class Worker:
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
         self.watchdog.beat()
+        if result.skipped:
+            self._tell_skipped(result)
         self.losses.append(result.loss.new_tensor(math.nan) if result.skipped else result.loss)
         self.num_samples += len(result.sample_ids)
         last = state.step == config.steps
@@ -245,6 +253,16 @@ class Worker:
             self._validate_and_save()
         elif state.step % NOTICE_EVERY == 0:
             self._save_if_announced()
+
+    def _tell_skipped(self, result: StepResult) -> None:
+        step, in_row = self.state.step - 1, self.state.skips.in_row
+        if self.rank == 0:
+            self.job.notices.tell(
+                f"warning: step {step} is skipped, its gradient is no number ({in_row} in a row)"
+            )
+        if not result.loss.isfinite().item():
+            ids = ", ".join(map(str, result.sample_ids.tolist()[:SHOWN]))
+            self.job.notices.tell(f"warning: among the samples {ids} of step {step} is the cause")
 
     def _log(self, result: StepResult) -> None:
         """Record the mean loss over ranks and steps since the last log, and the speed."""
@@ -282,11 +300,12 @@ class Worker:
         return most
 
     def _validate_and_save(self) -> None:
-        """Validate on all ranks and save."""
+        """Validate on all ranks and save; this is no time of the steps around it."""
+        began = time.perf_counter()
         psnr_db = self._validate()
         self.record = self.record.after(self.state.step, psnr_db)
         self._save({"val_psnr_db": psnr_db})
-        self.clock, self.waited_s = time.perf_counter(), 0.0
+        self.clock += time.perf_counter() - began
 
     def _save(self, scores: dict[str, Any]) -> None:
         """Hand a copy of the state to the thread that stores it; report from every rank."""
