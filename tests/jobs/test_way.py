@@ -286,6 +286,7 @@ def test_cbsd68_scores_come_beside_the_published_ones(trained, shared_data, tmp_
     assert "FFDNet 31.21" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_network_cut_over_workers_is_trained_in_parts_of_half_floats(trained):
     options = {
         "shard": True,

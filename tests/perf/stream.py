@@ -257,7 +257,7 @@ def num_crops_of(name, *, quick):
     if "1 crop" in name:
         return LANES, (2 if quick else 16) * LANES
     few = WINDOW if name.startswith("ours") else WINDOW // 4
-    windows = (8 if quick else 32) if "tiles" in name else (2 if quick else 8)
+    windows = (8 if quick else 20) if "tiles" in name else (2 if quick else 6)
     return few, windows * WINDOW
 
 
