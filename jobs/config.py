@@ -105,7 +105,9 @@ class TrainJob:
     init_partial: bool = False
     """Take from `init` the weights that fit, and start the others at random."""
     hang_s: float = 1800.0
-    """Seconds without a finished step after which a worker is ended and started again."""
+    """Seconds without a finished step, thrice as many before the first, that end a worker.
+
+    It is started again."""
 
     def __post_init__(self) -> None:
         """Refuse what no worker could run."""

@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+START_FACTOR = 3
+"""Until the first step, which compiles and waits for the stream, so many times as long is given."""
+
 
 class Watchdog:
     """Counts the seconds since the last sign of progress, in a thread of its own."""
@@ -15,14 +18,16 @@ class Watchdog:
         self, limit_s: float, tell: Callable[[str], None], end: Callable[[], None] | None = None
     ) -> None:
         self.limit_s, self.tell, self.end = limit_s, tell, end or end_process
-        self.due_s = time.monotonic() + limit_s
+        self.given_s = START_FACTOR * limit_s
+        self.due_s = time.monotonic() + self.given_s
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self.thread.start()
 
     def beat(self) -> None:
         """Note progress: a finished step, a validated image."""
-        self.due_s = time.monotonic() + self.limit_s
+        self.given_s = self.limit_s
+        self.due_s = time.monotonic() + self.given_s
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -34,7 +39,7 @@ class Watchdog:
         while not self.stopped.wait(max(0.01, min(1.0, self.due_s - time.monotonic()))):
             if time.monotonic() > self.due_s:
                 self.tell(
-                    f"made no progress for {self.limit_s:g} s and is ended; "
+                    f"made no progress for {self.given_s:g} s and is ended; "
                     "the stacks of its threads are in its log"
                 )
                 self.end()

@@ -11,8 +11,18 @@ def test_a_worker_that_stands_still_is_ended_after_telling_so():
     assert ended.wait(30)
     dog.stop()
     assert told == [
-        "made no progress for 0.001 s and is ended; the stacks of its threads are in its log"
+        "made no progress for 0.003 s and is ended; the stacks of its threads are in its log"
     ]
+
+
+def test_the_first_step_may_take_longer():
+    told = []
+    dog = Watchdog(1000.0, told.append, lambda: None)
+    first = dog.due_s
+    dog.beat()
+    assert first - dog.due_s > 1500
+    dog.stop()
+    assert told == []
 
 
 def test_the_stacks_of_what_is_stuck_are_in_the_log():
