@@ -75,7 +75,7 @@ def train_config(case, **options):
 
     fields = {"global_batch": BATCH, "patch_px": PATCH, "log_every": LOG_EVERY}
     fields |= {"steps": case.steps, "checkpoint_every": case.checkpoint_every}
-    return dataclasses.replace(recipes.DEMO.train, **(fields | options))
+    return dataclasses.replace(recipes.RECIPES["demo"].train, **(fields | options))
 
 
 def threads_of(num_workers):
