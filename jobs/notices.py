@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.console import say
@@ -94,8 +94,9 @@ def printed(notices: Notices) -> Iterator[None]:
             over = False
             while not over:
                 over = done.wait(POLL_S)
-                for line in ray.get(notices.wall.take.remote(), timeout=ANSWER_S):
-                    say(line)
+                with suppress(GetTimeoutError):  # a busy machine starts an actor late
+                    for line in ray.get(notices.wall.take.remote(), timeout=ANSWER_S):
+                        say(line)
 
     watcher = threading.Thread(target=watch, name="notices", daemon=True)
     watcher.start()
