@@ -1,6 +1,7 @@
 """Rows to batches: the one place where integers become floats."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -47,24 +48,39 @@ def to_tensor(pixels: Array, device: torch.device | str = "cpu") -> Tensor:
     The dtype tells the range: uint8 is divided by 255, uint16 by 65535, floats are already in
     units of the full range. Integers travel to the device and are divided there.
     """
-    if pixels.dtype == np.uint16:  # torch divides few things by a uint16
-        pixels = pixels.astype(np.int32)
-        peak = 65535.0
-    else:
-        peak = 255.0 if pixels.dtype == np.uint8 else 1.0
-    if not pixels.flags.writeable or not pixels.flags.c_contiguous:
-        pixels = pixels.copy()  # blocks from the object store are read-only
-    tensor = torch.from_numpy(pixels).to(device, non_blocking=True)
-    tensor = tensor if tensor.ndim == 4 else tensor[None]
-    return tensor.to(torch.float32).div_(peak).permute(0, 3, 1, 2)
+    return joined([pixels if pixels.ndim == 4 else pixels[None]], device)
 
 
-def to_batch(rows: Rows, device: torch.device | str = "cpu") -> Batch:
+def joined(parts: list[Array], device: torch.device | str = "cpu") -> Tensor:
+    """Return what `to_tensor` makes of (B, H, W, C) parts one after the other.
+
+    Each part is read once, where it lies: blocks from the object store are read-only.
+    """
+    stored = parts[0].dtype
+    peak = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(stored, 1.0)
+    rows = sum(map(len, parts))
+    shape = (rows, *parts[0].shape[1:])
+    pixels = torch.empty(shape, dtype=torch.float32, device=device)
+    start = 0
+    for part in parts:
+        pixels[start : start + len(part)].copy_(readable(part).to(device, non_blocking=True))
+        start += len(part)
+    return pixels.div_(peak).permute(0, 3, 1, 2)
+
+
+def readable(pixels: Array) -> Tensor:
+    """Return a tensor over the memory of pixels, which nobody may write to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def to_batch(*parts: Rows, device: torch.device | str = "cpu") -> Batch:
     """Turn the columns `sample_id`, `lq`, `gt` of some rows into a batch on a device."""
     return Batch(
-        sample_ids=rows["sample_id"],
-        lq=to_tensor(rows["lq"], device),
-        gt=to_tensor(rows["gt"], device),
+        sample_ids=np.concatenate([part["sample_id"] for part in parts]),
+        lq=joined([part["lq"] for part in parts], device),
+        gt=joined([part["gt"] for part in parts], device),
     )
 
 
@@ -95,12 +111,13 @@ class Lanes:
         return step * self.global_batch + self.first + np.arange(self.num)
 
 
-def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterator[Rows]:
+def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterator[list[Rows]]:
     """Cut the blocks of a worker into steps, and refuse any row that is not the expected one.
 
     A block holds some steps of some lanes; blocks of the same steps follow each other until all
-    lanes of the worker are there. Raises StreamError naming the step when rows are missing,
-    repeated or out of order.
+    lanes of the worker are there. A step comes in parts, one of each block, views of what lies in
+    the object store; `to_batch` copies them. Raises StreamError naming the step when rows are
+    missing, repeated or out of order.
     """
     step = first_step
     window: list[Rows] = []
@@ -112,15 +129,16 @@ def steps_of(blocks: Iterable[Rows], lanes: Lanes, *, first_step: int) -> Iterat
         if sum(len(each["sample_id"]) for each in window) < num_steps * lanes.num:
             continue
         for index in range(num_steps):
-            rows = joined([step_rows(each, index, num_steps) for each in window])
+            parts = [step_rows(each, index, num_steps) for each in window]
+            found = np.concatenate([part["sample_id"] for part in parts])
             expected = lanes.expected(step)
-            if not np.array_equal(rows["sample_id"], expected):
+            if not np.array_equal(found, expected):
                 raise StreamError(
-                    f"step {step} received samples {rows['sample_id'].tolist()[:4]}… instead of "
+                    f"step {step} received samples {found.tolist()[:4]}… instead of "
                     f"{expected.tolist()[:4]}…: the stream lost or reordered rows; "
                     "run the same command again to resume from the last checkpoint"
                 )
-            yield rows
+            yield parts
             step += 1
         window = []
     if window:
@@ -141,10 +159,3 @@ def step_rows(block: Rows, index: int, num_steps: int) -> Rows:
     """Return the rows of one step of a block."""
     num = len(block["sample_id"]) // num_steps
     return {name: column[index * num : (index + 1) * num] for name, column in block.items()}
-
-
-def joined(parts: list[Rows]) -> Rows:
-    """Return the rows of several blocks one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

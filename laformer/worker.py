@@ -225,15 +225,15 @@ class Worker:
             batch_size=None, batch_format="numpy", prefetch_batches=2
         )
         device = ray.train.torch.get_device()
-        rows = steps_of(blocks, lanes, first_step=first)
+        steps = steps_of(blocks, lanes, first_step=first)
         while not self._stopped():
             asked = time.perf_counter()
-            step = next(rows, None)
+            parts = next(steps, None)
             self.waited_s += time.perf_counter() - asked
-            if step is None:
+            if parts is None:
                 return
-            self.replaced += int((step["replaced"] > 0).sum())
-            yield to_batch(step, device)
+            self.replaced += sum(int((part["replaced"] > 0).sum()) for part in parts)
+            yield to_batch(*parts, device=device)
 
     def _stopped(self) -> bool:
         """Return whether the run has lost its patience."""

@@ -128,7 +128,9 @@ class RayStream:
         (iterator,) = self.stream.segment(first, last, 1).streaming_split(1, equal=True)
         blocks = iterator.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
         lanes = Lanes.of(0, 1, self.lanes)
-        return sum(len(rows["gt"]) for rows in steps_of(blocks, lanes, first_step=first))
+        steps = steps_of(blocks, lanes, first_step=first)
+        # Views of shared memory, as a DataLoader's tensors are: nobody copies them here.
+        return sum(len(part["gt"]) for parts in steps for part in parts)
 
     def close(self):
         pass

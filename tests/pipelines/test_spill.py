@@ -30,7 +30,7 @@ stream = TrainingStream.create(
 steps = 6 * stream.plan.window_steps
 (iterator,) = stream.segment(0, steps, 1).streaming_split(1, equal=True)
 blocks = iterator.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
-rows = sum(len(r["gt"]) for r in steps_of(blocks, Lanes.of(0, 1, 8), first_step=0))
+rows = sum(len(r["gt"]) for p in steps_of(blocks, Lanes.of(0, 1, 8), first_step=0) for r in p)
 address = ray.get_runtime_context().gcs_address
 stats = subprocess.run([str(Path(sys.executable).parent / "ray"), "memory", "--stats-only",
                         "--address", address], capture_output=True, text=True, check=True).stdout

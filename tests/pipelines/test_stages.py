@@ -49,8 +49,9 @@ def delivered(stream, first_step, num_workers, train=TRAIN):
         for worker in range(num_workers):
             lanes = Lanes.of(worker, num_workers, train.stage_at(step).global_batch)
             blocks = (reader.read(span) for span in spans[worker::num_workers])
-            for at, rows in enumerate(steps_of(blocks, lanes, first_step=step), step):
-                found |= {(at, n): digest for n, digest in digests(rows).items()}
+            for at, parts in enumerate(steps_of(blocks, lanes, first_step=step), step):
+                for rows in parts:
+                    found |= {(at, n): digest for n, digest in digests(rows).items()}
         step = last
     return found
 

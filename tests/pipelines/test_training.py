@@ -290,9 +290,9 @@ def consume(iterator, lanes, first):
     """Return ids step by step and hashes, as a training worker sees them."""
     ids, found = [], {}
     blocks = iterator.iter_batches(batch_size=None, batch_format="numpy")
-    for block in steps_of(blocks, lanes, first_step=first):
-        ids += block["sample_id"].tolist()
-        found |= digests(block)
+    for part in itertools.chain.from_iterable(steps_of(blocks, lanes, first_step=first)):
+        ids += part["sample_id"].tolist()
+        found |= digests(part)
     return ids, found
 
 
