@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 CASES = (Case("tiny", 2, 300, 50), Case("tiny", 1, 150, 50), Case("small", 2, 75, 25))
-QUICK = (Case("tiny", 2, 60, 20),)
+QUICK = (Case("tiny", 2, 40, 10),)
 
 
 @measure.in_recycled_memory
@@ -56,8 +56,10 @@ def main():
     parser.add_argument("--photos", type=Path, help="folder of photos; scikit-image's otherwise")
     parser.add_argument("--quick", action="store_true", help="one short run")
     arguments = parser.parse_args()
+    from jobs.cluster import connected
+
     found = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, connected():
         feed = Feed(Path(scratch), arguments.photos)
         for case in QUICK if arguments.quick else CASES:
             before = bare_steps_per_s(case)
@@ -175,20 +177,14 @@ class Feed:
 
         self.folder, self.uri = folder, str(folder / "photos.parquet")
         mosaics(photos, folder / "photos", 4)
-        from jobs.cluster import connected
-
-        with connected():
-            index(Folders(root=str(folder / "photos")), self.uri, holdout=0)
+        index(Folders(root=str(folder / "photos")), self.uri, holdout=0)
 
     def run(self, case):
         """Train under Ray, kill rank 0 after three quarters, and return what came of it."""
-        from jobs.cluster import connected
-
         diary = Diary(str(self.folder / f"{case.size}-{case.num_workers}.jsonl"))
         killer = Killer(diary, case.steps * 3 // 4)
-        with connected():
-            killer.start()
-            self.trainer(case, diary).fit()
+        killer.start()
+        self.trainer(case, diary).fit()
         return fed(case, diary.lines(), killer)
 
     def trainer(self, case, diary):
