@@ -1,7 +1,6 @@
 """Steps whose gradient is no number."""
 
 import dataclasses
-import logging
 import math
 
 import pytest
@@ -12,12 +11,6 @@ from laformer.errors import TrainingError
 from laformer.guard import Skips
 from laformer.loop import fit
 from tests.networks import batches, config, state
-
-
-@pytest.fixture(autouse=True)
-def audible(monkeypatch):
-    """MLflow's migrations of a database, in tests before, disable every logger they find."""
-    monkeypatch.setattr(logging.getLogger("laformer.guard"), "disabled", False)
 
 
 def spoiled(batch, value=math.nan):
