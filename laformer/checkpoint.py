@@ -42,6 +42,7 @@ CONFIG, WEIGHTS, STATE, FACTS, SUMS = (
     "state.json",
     "checksums.json",
 )
+FILES = (CONFIG, WEIGHTS, STATE, FACTS, SUMS)
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 Facts = dict[str, Any]
 
