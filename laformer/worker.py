@@ -68,7 +68,15 @@ class Notices(Protocol):
     def tell(self, text: str) -> None:
         """Tell."""
 
-    def tell_now(self, text: str) -> None:
+    def beginning(job: WorkerJob) -> State:
+    """Return the state before the first step: whole, or this worker's share of it."""
+    device, num_workers = ray.train.torch.get_device(), ray.train.get_context().get_world_size()
+    if job.train.shard and num_workers > 1:
+        return sharding.create(job.model, job.train, device)
+    return State.create(LAformer(job.model).to(device), job.train)
+
+
+def tell_now(self, text: str) -> None:
         """Tell, and return when it has arrived."""
 
     def continues(self, step: int) -> None:
@@ -116,7 +124,7 @@ def train_worker(config: dict[str, Any]) -> None:
     # Before anything that waits for a device, a peer or storage.
     watchdog = Watchdog(job.hang_s, partial(tell_now, job.notices, f"worker {rank}"))
     try:
-        state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
+        state = beginning(job)
         Worker(job, state, resume(job, state), watchdog).run()
     except Exception as error:
         # Ray sends the error without its traceback.
@@ -176,9 +184,7 @@ class Worker:
     def run(self) -> None:
         """Fit segment by segment; a failing worker still stores what it has saved."""
         job = self.job
-        if job.train.shard and self.size > 1:
-            self.state = sharding.shard(self.state, job.train)
-        else:
+        if not parallel.is_sharded(self.state.model):
             self.state.forward = parallel.wrapped(self.state.model, job.train, self.size)
         if self.rank == 0:
             self.observer = job.observer()
