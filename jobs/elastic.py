@@ -1,17 +1,25 @@
 """Workers that come and go with the hosts: as many as there is room for and the batch allows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
 
 from jobs.errors import JobError
+from pipelines.errors import StorageError
 
 RESIZE_S = 600.0
-"""Seconds between two looks for room for more workers: growing costs a start, and the steps since
-the last checkpoint."""
+"""Seconds between two looks for room for more workers: growing costs a start."""
+Stored = Callable[[], list[int]]
+"""Returns the steps of the checkpoints that are complete, newest first."""
 
 
 def sizes(least: int, most: int, samples: int) -> tuple[int, ...]:
@@ -34,11 +42,45 @@ def num_cpus() -> int:
 
 
 class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
-    """Ray's elastic policy, but a worker that would leave lanes over is not started."""
+    """Ray's elastic policy, but no worker leaves lanes over, and growing takes no steps back.
 
-    def __init__(self, scaling_config: ScalingConfig, allowed: tuple[int, ...]) -> None:
+    Workers that run are replaced by more of them only when the checkpoint that they have just
+    reported is in storage: what is lost are the steps since that report.
+    """
+
+    def __init__(
+        self, scaling_config: ScalingConfig, allowed: tuple[int, ...], stored: Stored
+    ) -> None:
         super().__init__(scaling_config)
-        self.allowed = allowed
+        self.allowed, self.stored = allowed, stored
+        self.room = False
+        self.saved_step = 0
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: Any, worker_group_status: Any
+    ) -> ScalingDecision:
+        """Return what Ray decides, once a checkpoint that was reported since is stored."""
+        decision = super().make_decision_for_running_worker_group(
+            worker_group_state, worker_group_status
+        )
+        self.room = self.room or isinstance(decision, ResizeDecision)
+        if not self.room:
+            return NoopDecision()
+        self.saved_step = max(self.saved_step, reported_step(worker_group_status))
+        if not self.saved_step or not self._is_stored():
+            return NoopDecision()
+        self.room, self.saved_step = False, 0
+        # Once more: since Ray looked, hosts may have come or gone.
+        num_workers = self._count_possible_workers(self._get_reserved_resources() or {})
+        if num_workers in (0, worker_group_state.num_workers):
+            return NoopDecision()
+        return self._get_resize_decision(num_workers)
+
+    def _is_stored(self) -> bool:
+        try:
+            return max(self.stored(), default=0) >= self.saved_step
+        except StorageError:
+            return False
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
         room = super()._count_possible_workers(reserved_resources)
@@ -47,14 +89,28 @@ class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
         return max((n for n in self.allowed if n <= room), default=0)
 
 
+def reported_step(status: Any) -> int:
+    """Return the step of the checkpoint that workers have just reported, or 0.
+
+    The last of a run is none of these: workers that are about to end are left alone.
+    """
+    reports = [worker.training_report for worker in status.worker_statuses.values()]
+    found = [report.metrics for report in reports if report is not None]
+    return max((each["step"] for each in found if not each["over"]), default=0)
+
+
 class ElasticTrainer(TorchTrainer):  # type: ignore[misc]
     """Ray's trainer with that policy. Ray 2.60 has no public place for a policy."""
 
-    def __init__(self, *args: Any, allowed: tuple[int, ...], **options: Any) -> None:
+    def __init__(
+        self, *args: Any, allowed: tuple[int, ...], stored: Stored, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.allowed = allowed
+        self.allowed, self.stored = allowed, stored
 
     def _initialize_and_run_controller(self, **options: Any) -> Any:
         if len(self.allowed) > 1:
-            options["scaling_policy"] = DividingPolicy(self.scaling_config, self.allowed)
+            options["scaling_policy"] = DividingPolicy(
+                self.scaling_config, self.allowed, self.stored
+            )
         return super()._initialize_and_run_controller(**options)

@@ -1,10 +1,10 @@
-"""What a worker shows of a validated image."""
+"""What is shown of a validated image."""
 
 import numpy as np
 import pytest
 
 from laformer.loop import Validated
-from laformer.worker import PICTURE_PX, side_by_side
+from laformer.pictures import PICTURE_PX, side_by_side
 
 
 def validated(height, width, scale=1, channels=3):
