@@ -1,4 +1,4 @@
-"""What workers have to tell the user: a small actor that they write to and the driver prints."""
+"""What workers have to tell the user, and what is wanted of them: a small actor between the two."""
 
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -9,18 +9,20 @@ from ray.exceptions import RayError
 
 from jobs.console import say
 from jobs.watching import here, watched
+from laformer.listening import STOP
 
 FLUSH_S = 5.0
 """Longest wait of a process that tells something before it ends."""
 
 
 class Wall:
-    """Holds lines until somebody reads them."""
+    """Holds lines until somebody reads them, and wishes until they are granted."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.lost = ""
         self.num_workers = 0
+        self.wish = ""
 
     def tell(self, text: str) -> None:
         """Add a line."""
@@ -40,6 +42,15 @@ class Wall:
         if words:
             self.lines.append("; ".join(words))
         self.lost, self.num_workers = "", num_workers
+
+    def want(self, wish: str) -> None:
+        """Keep what is wanted of the workers; an end is more than a save."""
+        self.wish = self.wish if self.wish == STOP else wish
+
+    def wanted(self) -> str:
+        """Return what is wanted. A save is wanted once, an end of workers that start later too."""
+        wish, self.wish = self.wish, STOP if self.wish == STOP else ""
+        return wish
 
     def take(self) -> list[str]:
         """Return the lines that were not read before."""
@@ -71,6 +82,16 @@ class Notices:
     def hold(self, text: str) -> None:
         """Keep why workers were lost until it is known where training continues."""
         self.wall.hold.remote(text)
+
+    def want(self, wish: str) -> None:
+        """Want something of the workers, who ask every few seconds."""
+        self.wall.want.remote(wish)
+
+    def wanted(self) -> str:
+        """Return what is wanted of the workers by now."""
+        with suppress(RayError):
+            return str(ray.get(self.wall.wanted.remote(), timeout=FLUSH_S))
+        return ""
 
     def continues(self, step: int, num_workers: int) -> None:
         """Tell where training continues and by how many, and what was lost before."""

@@ -10,7 +10,9 @@ if __name__ == "__main__":
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,7 +23,7 @@ from jobs import elastic, initial, place, recipes
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
-from jobs.elastic import ElasticTrainer
+from jobs.elastic import DividingPolicy, ElasticTrainer
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
 from jobs.release import Trained, finished, record_early, release, tell_replaced
@@ -31,6 +33,7 @@ from jobs.samples import check_model, manifest_uris, samples, validation
 from jobs.stopping import stoppable
 from jobs.tracking import MlflowObserver, Tracker
 from laformer.assignment import WorkerJob
+from laformer.listening import STOP
 from laformer.worker import train_worker
 from pipelines import storage, tasks
 from pipelines.stages import StagedStream
@@ -117,8 +120,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     )
     trainer = ElasticTrainer(
         train_worker,
-        allowed=allowed,
-        stored=shelf.complete,
+        policy=partial(DividingPolicy, allowed=allowed, stored=shelf.complete, want=notices.want),
         train_loop_config={"job": worker_job},
         scaling_config=ScalingConfig(
             num_workers=allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1]),
@@ -137,7 +139,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     counts = " or ".join(map(str, allowed))
     say(f"training {name}: {job.train.steps} steps on {counts} {device} workers")
     with shown(progress, "training", job.train.steps), printed(notices):
-        wait_for(trainer)
+        wait_for(trainer, partial(notices.want, STOP))
 
 
 def tell_limits(stream: StagedStream, cluster: Cluster) -> None:
@@ -170,10 +172,13 @@ def worker_counts(job: TrainJob, cluster: Cluster) -> tuple[int, ...]:
     return (num,)
 
 
-def wait_for(trainer: TorchTrainer) -> None:
-    """Wait for the workers. Raises what ended them, or KeyboardInterrupt for a signal to end."""
+def wait_for(trainer: TorchTrainer, ask: Callable[[], None]) -> None:
+    """Wait for the workers, and `ask` them to end on a signal.
+
+    Raises what ended them, or KeyboardInterrupt for a signal.
+    """
     try:
-        with stoppable():
+        with stoppable(ask):
             trainer.fit()
     except ControllerError as error:
         raise error.controller_failure from error

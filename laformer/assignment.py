@@ -32,6 +32,9 @@ class Notices(Protocol):
     def tell_now(self, text: str) -> None:
         """Tell, and return when it has arrived."""
 
+    def wanted(self) -> str:
+        """Return what the user wants of the workers by now: SAVE, STOP, or nothing."""
+
     def continues(self, step: int, num_workers: int) -> None:
         """Tell from where training goes on, and by how many."""
 

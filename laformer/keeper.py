@@ -47,12 +47,17 @@ class Keeper:
             self.waiting = snapshot
             self.changed.notify_all()
 
+    def settled(self, patience_s: float) -> bool:
+        """Wait until all is stored, for so long at most; return whether it is."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self._unstored(), patience_s)
+
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until all is stored. Raises CheckpointError when it cannot be within this time."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
-            if not self.changed.wait_for(lambda: not self._unstored(), patience_s):
+            if not self.settled(patience_s):
                 step = max(self._unstored())
                 raise CheckpointError(
                     f"the checkpoint of step {step} could not be stored within {patience_s:.0f} s "

@@ -25,9 +25,10 @@ from laformer import initial, loop, parallel, sharding, shelf
 from laformer.assignment import Notices, Observer, WorkerJob
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.checkpoint import Snapshot
-from laformer.errors import CheckpointError, StreamError
+from laformer.errors import CheckpointError, LeavingError, StreamError
 from laformer.guard import SHOWN
 from laformer.keeper import Keeper
+from laformer.listening import STOP, Listening
 from laformer.loop import State, StepResult
 from laformer.memory import free_bytes
 from laformer.meter import Meter
@@ -39,10 +40,8 @@ from laformer.watchdog import Watchdog
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
-NOTICE_EVERY = 10
-"""Steps between two questions whether a host is about to be taken away."""
 LAST_WORDS_S = 30.0
-"""Longest wait of a failing worker for the checkpoint that is being stored."""
+"""Longest wait of a worker that is about to end for the checkpoint that is being stored."""
 COLLATERAL_S = 5.0
 """How long a worker keeps an error that may come from a lost peer: the loss is told instead."""
 
@@ -112,12 +111,16 @@ class Worker:
     saving: Saving = field(init=False)
     observer: Observer | None = None
     keeper: Keeper | None = None
-    announced: object = None
-    """The last notice that a host is about to be taken away."""
+    listening: Listening = field(init=False)
+    saved_step: int = -1
+    """The last step that was handed to be stored."""
+    stopping: bool = False
+    """Whether the user wants the run to end."""
 
     def __post_init__(self) -> None:
         """Begin to count."""
         self.meter = Meter(self.size)
+        self.listening = Listening.after_start(self.state.step)
         self.saving = Saving.after_start(self.state.step, self.job.train.checkpoint_every)
 
     def run(self) -> None:
@@ -180,8 +183,8 @@ class Worker:
             yield to_batch(step, device)
 
     def _stopped(self) -> bool:
-        """Return whether the run has lost its patience."""
-        return self.record.exhausts(self.job.train.patience)
+        """Return whether the run, or its user, has lost patience."""
+        return self.stopping or self.record.exhausts(self.job.train.patience)
 
     def _over(self) -> bool:
         """Return whether there is nothing left to do."""
@@ -201,8 +204,8 @@ class Worker:
                 self._validate_and_save()
         elif state.step in self.saving.early:
             self._save({})
-        elif state.step % NOTICE_EVERY == 0:
-            self._save_if_announced()
+        if self.listening.due(state.step) and not self._over():
+            self._listen()
 
     def _tell_skipped(self, result: StepResult) -> None:
         step, in_row = self.state.step - 1, self.state.skips.in_row
@@ -230,6 +233,9 @@ class Worker:
 
     def _save(self, scores: dict[str, Any]) -> None:
         """Hand a copy of the state to the thread that stores it; report from every rank."""
+        if self.state.step == self.saved_step:
+            return
+        self.saved_step = self.state.step
         scores = scores | self.record.facts
         whole = sharding.gather(self.state, self.job.train)
         if self.keeper is not None:
@@ -238,16 +244,28 @@ class Worker:
         # Without a checkpoint: the shelf keeps these. ASYNC, or it would wait for Ray to look.
         ray.train.report(told, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
 
-    def _save_if_announced(self) -> None:
-        """Save when a host of this run is about to be taken away; Ray starts anew when it is."""
-        announced = ray.train.get_preemption_info()
-        if announced is not None and announced != self.announced:
-            if self.rank == 0:
-                self.job.notices.tell(
-                    f"a host is about to be taken away; saving step {self.state.step}"
-                )
+    def _listen(self) -> None:
+        """Ask, on all ranks, whether the user wants something or a host is about to go away."""
+        told = None
+        if self.rank == 0:
+            told = self.job.notices.wanted(), self.listening.plan(self.state.step)
+        wanted, self.listening.next_step = ray.train.collective.broadcast_from_rank_zero(told)
+        if wanted:
+            self.stopping = wanted == STOP
             self._save({})
-            self.announced = announced
+        elif ray.train.get_preemption_info() is not None:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Save and end, to be started on other hosts; go on where it cannot be stored."""
+        if self.rank == 0:
+            self.job.notices.tell(
+                f"a host is about to be taken away; saving step {self.state.step}"
+            )
+        self._save({})
+        stored = self.keeper.settled(LAST_WORDS_S) if self.keeper is not None else None
+        if ray.train.collective.broadcast_from_rank_zero(stored):
+            raise LeavingError(f"the workers were asked to leave at step {self.state.step}")
 
     def _validate(self) -> float:
         """Return the mean PSNR in dB of all held-out images, each on one rank."""

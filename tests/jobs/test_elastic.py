@@ -1,6 +1,7 @@
 """Workers that come and go share every batch evenly."""
 
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from jobs import cli, elastic, recipes
 from jobs.errors import JobError
 from jobs.notices import Wall
+from laformer.listening import SAVE, STOP
 from pipelines.errors import OutageError
 
 SCALING = ScalingConfig(num_workers=(1, 4), resources_per_worker={"CPU": 1})
@@ -40,8 +42,10 @@ def test_as_many_workers_start_as_there_is_room_for_and_the_batch_allows(
     hosts, started, monkeypatch
 ):
     monkeypatch.setattr(elastic, "num_cpus", lambda: sum(hosts))
-    policy = elastic.DividingPolicy(SCALING, (1, 2, 4), list)
+    monkeypatch.setattr(elastic, "leaving_hosts", lambda: {"leaving"})
+    policy = elastic.DividingPolicy(SCALING, (1, 2, 4), list, print)
     reserved = {f"host {i}": {"CPU": float(cpus)} for i, cpus in enumerate(hosts)}
+    reserved["leaving"] = {"CPU": 16.0}
     # One core is left to the stream.
     assert policy._count_possible_workers(reserved) == started
 
@@ -55,7 +59,9 @@ def test_the_trainer_has_the_policy_only_when_workers_come_and_go(monkeypatch):
     )
     for workers, allowed in ((2, (2,)), ((1, 4), (1, 2, 4))):
         trainer = elastic.ElasticTrainer(
-            print, allowed=allowed, stored=list, scaling_config=ScalingConfig(num_workers=workers)
+            print,
+            policy=partial(elastic.DividingPolicy, allowed=allowed, stored=list, want=print),
+            scaling_config=ScalingConfig(num_workers=workers),
         )
         trainer._initialize_and_run_controller(scaling_policy="Ray's")
     assert seen[0] == "Ray's"
@@ -66,12 +72,15 @@ class Running:
     """A policy beside workers that run, and what it decides."""
 
     def __init__(self, monkeypatch, room):
-        self.steps, self.looked = [], 0
+        self.steps, self.wanted, self.looked = [], [], 0
         monkeypatch.setattr(elastic, "num_cpus", lambda: 16)
+        monkeypatch.setattr(elastic, "leaving_hosts", set)
         monkeypatch.setattr(
             ElasticScalingPolicy, "make_decision_for_running_worker_group", self.look
         )
-        self.policy = elastic.DividingPolicy(SCALING, (1, 2, 4), lambda: self.steps)
+        self.policy = elastic.DividingPolicy(
+            SCALING, (1, 2, 4), lambda: self.steps, self.wanted.append
+        )
         self.policy._get_reserved_resources = lambda: {"host": {"CPU": float(room)}}
 
     def look(self, *_):
@@ -92,11 +101,13 @@ def test_more_workers_start_when_a_checkpoint_has_just_been_stored(monkeypatch):
     running = Running(monkeypatch, room=4)
     running.steps = [8]
     assert running.decide() is None  # there is room, but no fresh checkpoint
+    assert running.wanted == [SAVE]
     assert running.decide(16, 16) is None  # it is handed over, not stored
     assert running.decide() is None
     running.steps = [16, 8]
     assert running.decide() == 4
     assert running.decide(24) is None  # until Ray finds room again
+    assert running.wanted == [SAVE]
 
 
 def test_workers_are_not_replaced_for_room_that_is_gone_or_before_they_end(monkeypatch):
@@ -133,6 +144,16 @@ def test_what_became_of_the_workers_is_one_line():
         "2 workers now; continuing from step 24",
         "worker 0 was lost (its process ended); continuing from step 24",
     ]
+
+
+def test_a_save_is_wanted_once_and_an_end_for_good():
+    wall = Wall()
+    assert wall.wanted() == ""
+    wall.want(SAVE)
+    assert [wall.wanted(), wall.wanted()] == [SAVE, ""]
+    wall.want(STOP)
+    wall.want(SAVE)
+    assert [wall.wanted(), wall.wanted()] == [STOP, STOP]
 
 
 def test_a_range_of_workers_is_two_numbers_and_survives_the_job_file():
