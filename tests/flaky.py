@@ -7,13 +7,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-FAULTS = ("503", "hang", "reset")
 WRITES = ("PUT", "POST")
 OF_THE_CONNECTION = ("connection", "transfer-encoding", "content-length")
 
 
 class Flaky:
-    """Passes requests on to `target`, but breaks those that write while `fault` is set."""
+    """Passes requests on to `target`, but breaks those that write while there is a `fault`.
+
+    It is one of 503, reset and hang.
+    """
 
     def __init__(self, target):
         self.target, self.fault = urlsplit(target), None

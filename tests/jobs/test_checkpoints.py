@@ -15,7 +15,7 @@ from laformer.keeper import Keeper
 from laformer.loop import fit
 from pipelines import clients, storage
 from pipelines.errors import OutageError
-from tests.flaky import FAULTS, Flaky
+from tests.flaky import Flaky
 from tests.networks import batches, config, state
 
 TRAIN = config(steps=8)
@@ -134,10 +134,10 @@ def test_a_bucket_that_fails_for_a_while_gets_the_checkpoint_in_the_end(s3, monk
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["503", "reset", pytest.param("hang", marks=pytest.mark.slow)])
 def test_a_server_that_breaks_a_checkpoint_off_gets_it_when_it_is_back(s3, monkeypatch, fault):
     """The faults are on the wire, the clients those of training."""
-    monkeypatch.setattr(clients, "STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(clients, "STALL_TIMEOUT_S", 1.0)  # hanging, an attempt takes 22 s still
     monkeypatch.setattr(storage, "MAX_ATTEMPTS", 2)
     monkeypatch.setattr(storage, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(keeper, "FIRST_PAUSE_S", 0.01)

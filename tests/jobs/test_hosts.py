@@ -15,7 +15,7 @@ from tests.jobs.test_way import training, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-STEPS, EVERY = 600, 60
+STEPS, EVERY = 240, 40
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def started(hosts, store, tmp_path):
     commands = []
 
     def start(name, workers):
-        job = training(steps=STEPS, checkpoint_every=EVERY, segment_steps=200)
+        job = training(steps=STEPS, checkpoint_every=EVERY, segment_steps=100)
         job = dataclasses.replace(job, name=name, workers=workers)
         (tmp_path / "job.json").write_text(recipes.to_json(job))
         environment = {
