@@ -40,20 +40,34 @@ def create(model_config: ModelConfig, config: TrainConfig, device: torch.device)
     return State(model, ema, adamw(model, config))
 
 
-def gather(state: State, config: TrainConfig) -> State:
+def gather(state: State, config: TrainConfig, *, keep: bool = True) -> State | None:
     """Return a whole copy in host memory of a state that was cut; another state as it is.
 
-    Every worker must call it, though one may be enough to save what it returns.
+    Every worker must call it; those that do not `keep` it get None, and hold a tensor at a time.
     """
     if not parallel.is_sharded(state.model):
         return state
-    model = parallel.whole_network(state.model.config, state.model.state_dict(), "cpu")
-    optimizer = adamw(model, config)
     shares = dict(state.model.named_parameters())
+    weights = _copies(state.model.state_dict(), keep=keep)
+    ema = _copies(state.ema, keep=keep)
+    moments = {
+        name: _copies(state.optimizer.state.get(share, {}), keep=keep)
+        for name, share in shares.items()
+    }
+    if not keep:
+        return None
+    model = parallel.whole_network(state.model.config, weights, "cpu")
+    optimizer = adamw(model, config)
     for name, parameter in model.named_parameters():
-        moments = state.optimizer.state.get(shares[name], {})
-        optimizer.state[parameter] = {
-            key: parallel.whole(value).cpu() for key, value in moments.items()
-        }
-    ema = {name: parallel.whole(value).cpu() for name, value in state.ema.items()}
+        optimizer.state[parameter] = moments[name]
     return State(model, ema, optimizer, state.step, dataclasses.replace(state.skips))
+
+
+def _copies(tensors: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Return whole copies in host memory, or nothing; all workers gather them one by one."""
+    found = {}
+    for name, value in tensors.items():
+        whole = parallel.whole(value.detach())
+        if keep:
+            found[name] = whole.cpu()
+    return found

@@ -237,8 +237,8 @@ class Worker:
             return
         self.saved_step = self.state.step
         scores = scores | self.record.facts
-        whole = sharding.gather(self.state, self.job.train)
-        if self.keeper is not None:
+        whole = sharding.gather(self.state, self.job.train, keep=self.keeper is not None)
+        if self.keeper is not None and whole is not None:
             self.keeper.put(Snapshot.take(whole, {**self.job.facts, **scores}))
         told = {"step": self.state.step, "over": self._over(), **scores}
         # Without a checkpoint: the shelf keeps these. ASYNC, or it would wait for Ray to look.

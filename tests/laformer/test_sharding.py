@@ -39,7 +39,8 @@ def worker(rank, folder):
         as_one_draws_them(trained, train)
         held_by_this_worker(trained)
         steps(trained, stream(bad)[:2], rank, train)
-        whole = sharding.gather(trained, train)
+        whole = sharding.gather(trained, train, keep=rank == 0)
+        assert (whole is None) == (rank != 0)
         if rank == 0:
             checkpoint.save(Path(folder) / f"{case}.checkpoint", whole, {})
         steps(trained, stream(bad)[2:], rank, train)
