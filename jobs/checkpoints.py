@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from laformer import checkpoint
+from laformer.errors import CheckpointError
 from pipelines import storage
 from pipelines.errors import OutageError, StorageError
 
@@ -114,3 +115,32 @@ class StoredShelf:
         except (StorageError, KeyError, TypeError, ValueError):
             return None
         return None if math.isnan(score) else score
+
+
+def named(model: str) -> str | None:
+    """Return the folder of a checkpoint that a user named, from the root on.
+
+    None for another kind of name: that of a registered model.
+    """
+    if "://" in model:
+        return storage.absolute(model)
+    return str(Path(model).resolve()) if Path(model).is_dir() else None
+
+
+def fetch(uri: str, scratch: Path) -> Path:
+    """Return the folder of a checkpoint, verified; of a remote one the copy in `scratch`.
+
+    Raises CheckpointError, naming the uri, when it is missing, incomplete or damaged.
+    """
+    folder = Path(uri)
+    if storage.is_remote(uri):
+        folder = scratch
+        folder.mkdir()
+        found = {entry.key for entry in storage.list_entries(uri, ("",))}
+        for name in found.intersection(checkpoint.FILES):
+            (folder / name).write_bytes(storage.get(storage.join(uri, name)))
+    try:
+        checkpoint.verify(folder)
+    except CheckpointError as error:
+        raise type(error)(str(error).replace(str(folder), uri)) from error
+    return folder

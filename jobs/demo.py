@@ -21,6 +21,7 @@ from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.page import Command, Curve, Page, Pair, Score, render
+from jobs.release import Trained
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker
 from laformer import metrics
 from pipelines import images, storage
@@ -201,7 +202,7 @@ def shown_png(pixels: Any) -> bytes:
 def build_page(
     pairs: list[Pair],
     scores: list[evaluate.Score],
-    trained: train.Trained,
+    trained: Trained,
     facts: tuple[tuple[str, str], ...],
     shown_commands: tuple[Command, ...],
 ) -> Page:

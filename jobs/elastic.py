@@ -1,17 +1,25 @@
 """Workers that come and go with the hosts: as many as there is room for and the batch allows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray._private.state import state
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
 
 from jobs.errors import JobError
+from laformer.listening import SAVE
+from pipelines.errors import StorageError
 
 RESIZE_S = 600.0
-"""Seconds between two looks for room for more workers: growing costs a start, and the steps since
-the last checkpoint."""
+"""Seconds between two looks for room for more workers: growing costs a start."""
 
 
 def sizes(least: int, most: int, samples: int) -> tuple[int, ...]:
@@ -28,33 +36,96 @@ def sizes(least: int, most: int, samples: int) -> tuple[int, ...]:
     return found
 
 
+def leaving_hosts() -> set[str]:
+    """Return the ids of the hosts that are about to be taken away: Ray starts nothing on them."""
+    return set(state.get_draining_nodes())
+
+
 def num_cpus() -> int:
-    """Return the CPUs of the cluster."""
-    return int(ray.cluster_resources().get("CPU", 0))
+    """Return the CPUs of the hosts that stay."""
+    leaving = leaving_hosts()
+    staying = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    return int(sum(node["Resources"].get("CPU", 0) for node in staying))
 
 
 class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
-    """Ray's elastic policy, but a worker that would leave lanes over is not started."""
+    """Ray's elastic policy, but no worker leaves lanes over, and growing takes no steps back.
 
-    def __init__(self, scaling_config: ScalingConfig, allowed: tuple[int, ...]) -> None:
+    Workers that run are asked to save, and replaced by more of them when that is in storage.
+    """
+
+    def __init__(
+        self,
+        scaling_config: ScalingConfig,
+        allowed: tuple[int, ...],
+        stored: Callable[[], list[int]],
+        want: Callable[[str], None],
+    ) -> None:
         super().__init__(scaling_config)
-        self.allowed = allowed
+        self.allowed, self.stored, self.want = allowed, stored, want
+        self.room = False
+        self.saved_step = 0
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: Any, worker_group_status: Any
+    ) -> ScalingDecision:
+        """Return what Ray decides, but not before a checkpoint reported since is stored."""
+        decision = super().make_decision_for_running_worker_group(
+            worker_group_state, worker_group_status
+        )
+        if isinstance(decision, ResizeDecision) and not self.room:
+            self.room = True
+            self.want(SAVE)
+        if not self.room:
+            return NoopDecision()
+        self.saved_step = max(self.saved_step, reported_step(worker_group_status))
+        if not self.saved_step or not self._is_stored():
+            return NoopDecision()
+        self.room, self.saved_step = False, 0
+        # Once more: since Ray looked, hosts may have come or gone.
+        num_workers = self._count_possible_workers(self._get_reserved_resources() or {})
+        if num_workers in (0, worker_group_state.num_workers):
+            return NoopDecision()
+        return self._get_resize_decision(num_workers)
+
+    def _is_stored(self) -> bool:
+        try:
+            return max(self.stored(), default=0) >= self.saved_step
+        except StorageError:
+            return False
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        room = super()._count_possible_workers(reserved_resources)
+        leaving = leaving_hosts()
+        staying = {host: has for host, has in reserved_resources.items() if host not in leaving}
+        room = super()._count_possible_workers(staying)
         if not self.scaling_config.use_gpu:
             room = min(room, num_cpus() - 1)  # the stream that feeds them needs a core
         return max((n for n in self.allowed if n <= room), default=0)
 
 
+def reported_step(status: Any) -> int:
+    """Return the step of the checkpoint that workers have just reported, or 0.
+
+    The last of a run is none of these: workers that are about to end are left alone.
+    """
+    reports = [worker.training_report for worker in status.worker_statuses.values()]
+    found = [report.metrics for report in reports if report is not None]
+    return max((each["step"] for each in found if not each["over"]), default=0)
+
+
 class ElasticTrainer(TorchTrainer):  # type: ignore[misc]
     """Ray's trainer with that policy. Ray 2.60 has no public place for a policy."""
 
-    def __init__(self, *args: Any, allowed: tuple[int, ...], **options: Any) -> None:
+    def __init__(
+        self, *args: Any, policy: Callable[[ScalingConfig], DividingPolicy], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.allowed = allowed
+        self.policy = policy
 
     def _initialize_and_run_controller(self, **options: Any) -> Any:
-        if len(self.allowed) > 1:
-            options["scaling_policy"] = DividingPolicy(self.scaling_config, self.allowed)
+        if isinstance(self.scaling_config.num_workers, tuple):
+            options["scaling_policy"] = self.policy(self.scaling_config)
         return super()._initialize_and_run_controller(**options)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leave Ctrl-C to `jobs.stopping`: Ray's own way ends the workers before they save."""

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import place
+from jobs import checkpoints, place
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.restore import load
@@ -20,7 +20,7 @@ class Origin:
     """Where the first weights of a run come from."""
 
     model: str
-    """name/version, or a checkpoint folder from the root on."""
+    """name/version, or a checkpoint folder: its uri, or its path from the root on."""
     sha256: str
     """Digest of the weights."""
     files: initial.Files | None
@@ -50,14 +50,14 @@ def origin(job: TrainJob, run: str, *, begun: bool) -> Origin | None:
         name, files = load(recorded["model"] if known else job.init)
     differing = initial.check(files, job.model, name, partial=job.init_partial)
     tell(name, differing)
-    model = str(Path(job.init).resolve()) if Path(job.init).is_dir() else name
+    model = checkpoints.named(job.init) or name
     return Origin(model, json.loads(files[checkpoint.SUMS])[checkpoint.WEIGHTS], files)
 
 
 def means(given: str, model: str) -> bool:
     """Return whether what a user gave may be a recorded model: the same, or an alias of it."""
     given = given.removeprefix("models:/")
-    if model in (given, str(Path(given).resolve())):
+    if model in (given, storage.absolute(given) if "://" in given else str(Path(given).resolve())):
         return True
     return "@" in given and given.split("@")[0] == model.rsplit("/", 1)[0]
 

@@ -1,30 +1,28 @@
-"""What workers have to tell the user: a small actor that they write to and the driver prints."""
+"""What workers have to tell the user, and what is wanted of them: a small actor between the two."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError
 
 from jobs.console import say
+from jobs.watching import here, watched
+from laformer.listening import STOP
 
-POLL_S = 0.5
-ANSWER_S = 5.0
-"""Longest wait for the wall, whose cluster may be gone."""
 FLUSH_S = 5.0
 """Longest wait of a process that tells something before it ends."""
 
 
 class Wall:
-    """Holds lines until somebody reads them."""
+    """Holds lines until somebody reads them, and wishes until they are granted."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.lost = ""
+        self.num_workers = 0
+        self.wish = ""
 
     def tell(self, text: str) -> None:
         """Add a line."""
@@ -34,13 +32,25 @@ class Wall:
         """Keep why workers were lost until it is known where training continues."""
         self.lost = text
 
-    def continues(self, step: int) -> None:
-        """Add one line on a restart: what was lost and where training continues."""
-        if self.lost:
-            self.lines.append(f"{self.lost}; continuing from step {step}")
-        elif step:
-            self.lines.append(f"continuing from step {step}")
-        self.lost = ""
+    def continues(self, step: int, num_workers: int) -> None:
+        """Add one line on a restart: what was lost, how many there are, where they continue."""
+        words = [self.lost] if self.lost else []
+        if self.num_workers not in (0, num_workers):
+            words.append(f"{num_workers} worker{'s' * (num_workers > 1)} now")
+        if step or self.lost:
+            words.append(f"continuing from step {step}")
+        if words:
+            self.lines.append("; ".join(words))
+        self.lost, self.num_workers = "", num_workers
+
+    def want(self, wish: str) -> None:
+        """Keep what is wanted of the workers; an end is more than a save."""
+        self.wish = self.wish if self.wish == STOP else wish
+
+    def wanted(self) -> str:
+        """Return what is wanted. A save is wanted once, an end of workers that start later too."""
+        wish, self.wish = self.wish, STOP if self.wish == STOP else ""
+        return wish
 
     def take(self) -> list[str]:
         """Return the lines that were not read before."""
@@ -73,35 +83,26 @@ class Notices:
         """Keep why workers were lost until it is known where training continues."""
         self.wall.hold.remote(text)
 
-    def continues(self, step: int) -> None:
-        """Tell where training continues, and what was lost before."""
-        self.wall.continues.remote(step)
+    def want(self, wish: str) -> None:
+        """Want something of the workers, who ask every few seconds."""
+        self.wall.want.remote(wish)
 
-
-def here(actor: type) -> Any:
-    """Return an actor class that runs on this host: the hosts of workers come and go."""
-    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0, scheduling_strategy=node)(actor)
-
-
-@contextmanager
-def printed(notices: Notices) -> Iterator[None]:
-    """Print what workers tell while the body runs."""
-    done = threading.Event()
-
-    def watch() -> None:
+    def wanted(self) -> str:
+        """Return what is wanted of the workers by now."""
         with suppress(RayError):
-            over = False
-            while not over:
-                over = done.wait(POLL_S)
-                with suppress(GetTimeoutError):  # a busy machine starts an actor late
-                    for line in ray.get(notices.wall.take.remote(), timeout=ANSWER_S):
-                        say(line)
+            return str(ray.get(self.wall.wanted.remote(), timeout=FLUSH_S))
+        return ""
 
-    watcher = threading.Thread(target=watch, name="notices", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
+    def continues(self, step: int, num_workers: int) -> None:
+        """Tell where training continues and by how many, and what was lost before."""
+        self.wall.continues.remote(step, num_workers)
+
+
+def printed(notices: Notices) -> AbstractContextManager[None]:
+    """Print what workers tell while the body runs."""
+
+    def print_all(lines: list[str]) -> None:
+        for line in lines:
+            say(line)
+
+    return watched("notices", notices.wall.take.remote, print_all)

@@ -1,25 +1,16 @@
 """How far a remote work is: a small actor that workers tell and the driver asks."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError
-
 from jobs.console import Bar, bar, say
-from jobs.notices import here
 from jobs.tracking import Array, MlflowObserver, RunRecorder
+from jobs.watching import here, watched
 
-POLL_S = 0.5
 LINE_EVERY_S = 60.0
 """A log has a line this often, and one for each validation."""
-ANSWER_S = 5.0
-"""Longest wait for one answer of a board: its cluster may be gone when the run is over."""
-
-
 VALIDATED = "val_psnr_db"
 """The number that is told whenever it is new."""
 
@@ -81,23 +72,11 @@ class BoardRecorder:
 @contextmanager
 def shown(board: Any, text: str, total: int) -> Iterator[None]:
     """Show the board as a progress bar while the body runs."""
-    done = threading.Event()
-
-    def watch() -> None:
-        with bar(text, total, line_every_s=LINE_EVERY_S) as progress, suppress(RayError):
-            teller, over = Teller(progress, text), False
-            while not over:
-                over = done.wait(POLL_S)
-                with suppress(GetTimeoutError):  # a busy machine starts an actor late
-                    teller.tell(ray.get(board.read.remote(), timeout=ANSWER_S))
-
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
+    with ExitStack() as stack:
+        progress = stack.enter_context(bar(text, total, line_every_s=LINE_EVERY_S))
+        tell = Teller(progress, text).tell
+        stack.enter_context(watched("progress", board.read.remote, tell))
         yield
-    finally:
-        done.set()
-        watcher.join()
 
 
 class Teller:

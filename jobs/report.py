@@ -20,7 +20,7 @@ from jobs.console import lasting, say, working
 from jobs.page import Command, Curve, Film, Page, Pair, render
 from jobs.tracking import Run, Tracker
 from laformer import metrics
-from laformer.patience import Record
+from laformer.patience import ENDED_EARLY, Record
 from pipelines import images, storage
 from pipelines.images import Photo
 from pipelines.tasks import TASKS
@@ -42,7 +42,7 @@ CURVES = (
 """Title, unit and metric. Other metrics of a run follow under their own names."""
 COUNTS = ("replaced_", "skipped_")
 """How the names of metrics begin that count what went wrong: facts, not curves."""
-NO_CURVES = (*COUNTS, NAMED, "psnr_db.", "ssim.", "workers")
+NO_CURVES = (*COUNTS, NAMED, "psnr_db.", "ssim.", "workers", ENDED_EARLY)
 """How the names of metrics begin that do not follow training step by step."""
 ORDER = ("curves", "photos", "films", "scores", "values", "commands")
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -108,7 +108,8 @@ def facts(found: Run, tracker: Tracker, curves: tuple[Curve, ...]) -> Iterator[t
     if end == "running":
         end = f"running, last heard of {lasting(time.time() - heard_s)} ago"
     elif end == "finished" and step < steps:
-        end = f"ended early: {record.since} validations without a better one"
+        early = tracker.history(found.id, ENDED_EARLY) if ENDED_EARLY in found.metrics else []
+        end = ended(early, step, steps)
     yield "status", end
     yield "step", f"{step:,} of {steps:,}"
     if record.psnr_db is not None:
@@ -126,6 +127,14 @@ def facts(found: Run, tracker: Tracker, curves: tuple[Curve, ...]) -> Iterator[t
     yield "code", found.params.get("git_revision", "unknown")[:12]
 
 
+def ended(early: list[tuple[int, float]], step: int, steps: int) -> str:
+    """Say how a run ended before its last step, from the steps where its patience did."""
+    # More patience may have gone on from an earlier one.
+    if early and early[-1][0] == step:
+        return f"ended early: {early[-1][1]:.0f} validations without a better one"
+    return f"finished at step {step:,} of {steps:,}"
+
+
 def strips(found: Run, tracker: Tracker) -> Iterator[tuple[str, list[tuple[int, list[Pixels]]]]]:
     """Yield each photo with some of its validations: step, and lq, restored and gt."""
     for key, paths in sorted(tracker.pictures(found.id).items()):
@@ -136,7 +145,7 @@ def strips(found: Run, tracker: Tracker) -> Iterator[tuple[str, list[tuple[int, 
 
 
 def parts(strip: bytes) -> list[Pixels]:
-    """Cut a picture of three equal parts: `laformer.worker.side_by_side`."""
+    """Cut a picture of three equal parts: `laformer.pictures.side_by_side`."""
     return np.split(images.eight_bit(images.decode(strip).rgb), 3, axis=1)
 
 

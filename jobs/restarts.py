@@ -12,14 +12,14 @@ from ray.train import Checkpoint, UserCallback
 from jobs import failures
 from jobs.errors import JobError
 from jobs.notices import Notices
-from laformer.errors import StreamError
+from laformer.errors import LeavingError, StreamError
 from pipelines.errors import OutageError
 
 MAX_IN_A_ROW = 3
 """Losses without progress between them before the job gives up."""
 OUTAGE_S = 600.0
 """Longest outage of storage, at the start of workers, that is waited for."""
-PASSING = (OutageError, StreamError)
+PASSING = (LeavingError, OutageError, StreamError)
 """Known errors that another start may mend."""
 MISTAKES = (
     ArithmeticError,
@@ -64,6 +64,9 @@ class Restarts(UserCallback):  # type: ignore[misc]
         rank, error = telling(worker_exceptions)
         if lasting := permanent(error):
             raise lasting
+        if isinstance(failures.cause(error), LeavingError):
+            self.notices.hold("the workers have left that host")
+            return
         self.notices.hold(f"worker {rank} was lost ({reason(error)})")
         death = died(error)
         if (death is not None and death.preempted) or self._waits_for_storage(error):

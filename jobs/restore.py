@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from jobs import place
+from jobs import checkpoints, place
 from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
@@ -143,10 +143,10 @@ def load(model: str | None) -> tuple[str, dict[str, bytes]]:
     """Return the name of the exact version and the files of its checkpoint, verified."""
     with tempfile.TemporaryDirectory() as scratch:
         released = Path(scratch) / "released"
-        if model and Path(model).is_dir():
-            checkpoint.release(Path(model), released)
+        if model and (folder := checkpoints.named(model)):
+            checkpoint.release(checkpoints.fetch(folder, Path(scratch) / "copy"), released)
             sha256 = hashlib.sha256((released / checkpoint.WEIGHTS).read_bytes()).hexdigest()
-            name = f"{Path(model).resolve()}@{sha256[:16]}"
+            name = f"{folder}@{sha256[:16]}"
         else:
             tracker = Tracker()
             version = tracker.resolve(model) if model else only_champion(tracker)

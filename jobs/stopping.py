@@ -1,36 +1,56 @@
 """Signals that ask a command to stop: all become KeyboardInterrupt, which `jobs.cli` explains."""
 
+import _thread
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from jobs.console import say
+
+GRACE_S = 25.0
+"""Longest wait for work that was asked to end: Kubernetes and Slurm kill after 30 s."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt out of the body.
+def stoppable(ask: Callable[[], None]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM `ask` the body to end, and raise KeyboardInterrupt then.
 
-    Ray's core turns SIGTERM into an abort with a stack of C++, and Ray Train's own handler leaves
-    with SystemExit once it has stopped the workers. Handlers are put back as they were: Ray
-    Train's would stay for the rest of the process.
+    A second one, or a body that does not end in time, is interrupted. Ray's core would turn
+    SIGTERM into an abort with a stack of C++. Handlers are put back as they were.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        signal.SIGINT: signal.getsignal(signal.SIGINT),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt),
-    }
+    asked, over = threading.Event(), threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    def wait() -> None:
+        asked.wait()
+        if over.is_set():
+            return
+        say("stopping: the workers save first; once more stops at once")
+        ask()
+        if not over.wait(GRACE_S):
+            _thread.interrupt_main()
+
+    waiter = threading.Thread(target=wait, name="stopping", daemon=True)
+    waiter.start()
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
+        if asked.is_set():
+            raise KeyboardInterrupt
     finally:
         for number, handler in before.items():
             # None stands for a handler of C, which Python cannot put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        over.set()
+        asked.set()
+        waiter.join()

@@ -10,10 +10,9 @@ if __name__ == "__main__":
 import dataclasses
 import json
 import math
-import subprocess
-import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,43 +20,23 @@ from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, 
 from ray.train.torch import TorchTrainer
 
 from jobs import elastic, initial, place, recipes
-from jobs.checkpoints import StoredShelf
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
-from jobs.elastic import ElasticTrainer
-from jobs.errors import JobError
-from jobs.evaluate import Judge
+from jobs.elastic import DividingPolicy, ElasticTrainer
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
+from jobs.release import Trained, finished, record_early, release, tell_replaced
 from jobs.restarts import Restarts
+from jobs.runs import flatten, git_revision, run_name, same_run, shelf_of
+from jobs.samples import check_model, manifest_uris, samples, validation
 from jobs.stopping import stoppable
-from jobs.tracking import MlflowObserver, Tracker, Version
-from laformer import checkpoint
-from laformer.errors import CheckpointError
-from laformer.patience import Record
-from laformer.worker import WorkerJob, train_worker
+from jobs.tracking import MlflowObserver, Tracker
+from laformer.assignment import WorkerJob
+from laformer.listening import STOP
+from laformer.worker import train_worker
 from pipelines import storage, tasks
 from pipelines.stages import StagedStream
-from pipelines.tasks import Task
-from pipelines.validation import WholePhotos, validation_stream
-
-JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
-"""Beside the checkpoints of a run: what it trains, and on which samples."""
-CHANGES_NOTHING = ("workers", "hang_s", "train.accumulate", "train.patience")
-"""Values of a job that may be others when a run is resumed: steps depend on them by rounding."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training run left behind."""
-
-    version: Version
-    """What was registered."""
-    run_id: str
-    """The tracking run."""
-    facts: dict[str, Any]
-    """What the released checkpoint says of itself."""
 
 
 def run(job: TrainJob) -> Trained:
@@ -91,52 +70,13 @@ def run(job: TrainJob) -> Trained:
             start = Start(stream, MlflowObserver(tracker.uri, run_id), facts, origin)
             fit(job, cluster, start)
         trained = release(job, tracker, run_id)
+        record_early(job, tracker, run_id)
         tell_replaced(tracker, run_id)
         failed = False
     finally:
         tracker.finish_run(run_id, failed=failed)
     say(f"registered {trained.version}{' as candidate' if job.candidate else ''}")
     return trained
-
-
-def manifest_uris(job: TrainJob) -> tuple[str, ...]:
-    """Return the manifests of a job."""
-    return tuple(place.manifest_uri(each) for each in job.manifest or (None,))
-
-
-def samples(job: TrainJob, uris: tuple[str, ...], task: Task) -> StagedStream:
-    """Return the samples of every step of a job."""
-    return StagedStream.create(
-        uris,
-        task=task,
-        stages=job.train.all_stages,
-        plan_options={
-            "source_weights": job.weight or (1,) * len(uris),
-            "seed": job.train.seed,
-            "crops_per_visit": job.data.crops_per_visit,
-            "visits_per_window": job.data.visits_per_window,
-        },
-    )
-
-
-def check_model(job: TrainJob, task: Task) -> None:
-    """Raise JobError when the network takes or gives other images than the task has."""
-    facts = {
-        "scale": task.pairs.scale,
-        "in_channels": task.channels * task.views,
-        "out_channels": task.channels,
-    }
-    for name, wanted in facts.items():
-        if getattr(job.model, name) != wanted:
-            raise JobError(
-                f"model.{name} {getattr(job.model, name)} is not the {wanted} of {job.task}; "
-                f"use --model.{name.replace('_', '-')} {wanted}"
-            )
-
-
-def run_name(job: TrainJob) -> str:
-    """Return the name under which a run is found again."""
-    return job.name or job.task
 
 
 @dataclass(frozen=True)
@@ -153,34 +93,22 @@ class Start:
     """The model whose weights come first."""
 
 
-def shelf_of(job: TrainJob) -> StoredShelf:
-    """Return the checkpoints of a run."""
-    return StoredShelf(place.run_folder(run_name(job)))
-
-
 def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     """Run the workers until the last step is stored."""
-    stream, origin, shelf = start.stream, start.origin, shelf_of(job)
+    name, shelf = run_name(job), shelf_of(job)
     if (done := finished(job)) is not None:
-        say(f"{run_name(job)} has done its {done} steps before")
-        tell_early(job)
+        say(f"{name} has done its {done} steps before")
         return
     # Of a run that an earlier version began: Ray would insist on every checkpoint in its list.
     storage.delete(storage.join(shelf.uri, "checkpoint_manager_snapshot.json"))
     allowed = worker_counts(job, cluster)
-    for note in stream.left_out():
-        say(f"note: {note}")
-    if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:
-        say(
-            f"note: the object store has {cluster.store_bytes >> 20} MB but the windows of samples "
-            f"want {wanted >> 20} MB, so they will be spilled to disk; lower "
-            "--data.visits-per-window or --data.crops-per-visit, or give Ray a larger store"
-        )
+    tell_limits(start.stream, cluster)
     progress, notices = board(), Notices.create()
+    origin = start.origin
     worker_job = WorkerJob(
         model=job.model,
         train=job.train,
-        segment=stream.segment,
+        segment=start.stream.segment,
         **validation(job),
         observer=BoardObserver(start.tracking, progress),
         facts=start.facts,
@@ -190,14 +118,12 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         notices=notices,
         hang_s=job.hang_s,
     )
-    name = run_name(job)
-    num_workers = allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1])
     trainer = ElasticTrainer(
         train_worker,
-        allowed=allowed,
+        policy=partial(DividingPolicy, allowed=allowed, stored=shelf.complete, want=notices.want),
         train_loop_config={"job": worker_job},
         scaling_config=ScalingConfig(
-            num_workers=num_workers,
+            num_workers=allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1]),
             use_gpu=cluster.num_gpus > 0,
             elastic_resize_monitor_interval_s=elastic.RESIZE_S,
         ),
@@ -213,8 +139,19 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     counts = " or ".join(map(str, allowed))
     say(f"training {name}: {job.train.steps} steps on {counts} {device} workers")
     with shown(progress, "training", job.train.steps), printed(notices):
-        wait_for(trainer)
-    tell_early(job)
+        wait_for(trainer, partial(notices.want, STOP))
+
+
+def tell_limits(stream: StagedStream, cluster: Cluster) -> None:
+    """Say which photos are left out, and whether the windows of samples fit into memory."""
+    for note in stream.left_out():
+        say(f"note: {note}")
+    if (wanted := 3 * stream.window_bytes) > cluster.store_bytes:
+        say(
+            f"note: the object store has {cluster.store_bytes >> 20} MB but the windows of samples "
+            f"want {wanted >> 20} MB, so they will be spilled to disk; lower "
+            "--data.visits-per-window or --data.crops-per-visit, or give Ray a larger store"
+        )
 
 
 def worker_counts(job: TrainJob, cluster: Cluster) -> tuple[int, ...]:
@@ -235,151 +172,13 @@ def worker_counts(job: TrainJob, cluster: Cluster) -> tuple[int, ...]:
     return (num,)
 
 
-def wait_for(trainer: TorchTrainer) -> None:
-    """Wait for the workers. Raises what ended them, or KeyboardInterrupt for a signal to end."""
+def wait_for(trainer: TorchTrainer, ask: Callable[[], None]) -> None:
+    """Wait for the workers, and `ask` them to end on a signal.
+
+    Raises what ended them, or KeyboardInterrupt for a signal.
+    """
     try:
-        with stoppable():
+        with stoppable(ask):
             trainer.fit()
     except ControllerError as error:
         raise error.controller_failure from error
-
-
-def validation(job: TrainJob) -> dict[str, Any]:
-    """Return what is validated, and how, as fields of WorkerJob: crops, or whole photos."""
-    task, uris = tasks.find(job.task), manifest_uris(job)
-    if job.data.validation_px:
-        with working("degrading the held-out photos"):
-            crops = validation_stream(uris, task=task, config=job.data).take_all()
-        return {"validation": ray.put(crops)}
-    whole = ray.put(WholePhotos.of(uris, task=task, config=job.data))
-    protocol = task.gate.protocol
-    return {"validation": whole, "judge": Judge(protocol), "protocol": protocol.name}
-
-
-def finished(job: TrainJob) -> int | None:
-    """Return the last step of an earlier call that reached it, or its patience's end."""
-    shelf = shelf_of(job)
-    for step in shelf.complete()[:1]:
-        if step == job.train.steps or ended_early(job, step, Record.of(shelf.facts(step))):
-            return step
-    return None
-
-
-def ended_early(job: TrainJob, step: int, record: Record) -> bool:
-    """Return whether the run ended with this checkpoint for lack of anything better."""
-    return step < job.train.steps and record.exhausts(job.train.patience)
-
-
-def tell_early(job: TrainJob) -> None:
-    """Say it when a run ended before its last step."""
-    shelf = shelf_of(job)
-    for step in shelf.complete()[:1]:
-        record = Record.of(shelf.facts(step))
-        if ended_early(job, step, record):
-            say(
-                f"stopped at step {step} of {job.train.steps}: no held-out PSNR above the "
-                f"{record.psnr_db:.2f} dB of step {record.step} in {record.since} validations"
-            )
-
-
-def best(shelf: StoredShelf, scratch: Path) -> Path:
-    """Return a folder with the good checkpoint of the highest held-out PSNR."""
-    for step in shelf.best_first():
-        with shelf.opened(step) as folder:
-            try:
-                checkpoint.release(folder, scratch / f"step_{step}")
-            except CheckpointError as error:
-                say(f"warning: the checkpoint of step {step} is not registered: {error}")
-            else:
-                return scratch / f"step_{step}"
-    raise JobError(f"the run at {shelf.uri} has no good checkpoint; delete it and train again")
-
-
-def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
-    """Verify the best checkpoint, strip it to what restoring needs and register it."""
-    with tempfile.TemporaryDirectory() as scratch, working("registering the best checkpoint"):
-        released = best(shelf_of(job), Path(scratch))
-        facts = checkpoint.read_facts(released)
-        sums = json.loads((released / checkpoint.SUMS).read_text())
-        tags = {
-            "task": job.task,
-            "step": str(facts["step"]),
-            "sha256": sums[checkpoint.WEIGHTS],
-            "manifest_sha256": facts["samples"]["manifest"],
-            "git_revision": facts["git_revision"],
-        }
-        if facts.get("init"):
-            tags["init"] = facts["init"]["model"]
-        (released / JOB_FILE).write_text(recipes.to_json(job))
-        version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
-        if job.candidate:
-            tracker.nominate(version)
-    return Trained(version, run_id, facts)
-
-
-def tell_replaced(tracker: Tracker, run_id: str) -> None:
-    """Say how many samples came from other photos than planned, if any."""
-    counts = [int(count) for _, count in tracker.history(run_id, "replaced_samples")]
-    if counts and counts[-1]:
-        say(
-            f"{counts[-1]} samples were cut from other photos because theirs could not be read; "
-            "run laformer prepare again to find out which"
-        )
-
-
-def same_run(
-    name: str, job: str, samples: dict[str, object], origin: initial.Origin | None
-) -> None:
-    """Keep what a run is in its folder, and refuse to continue it as something else.
-
-    `job.json` there runs again with `laformer train --job`. Raises JobError naming the values
-    that differ.
-    """
-    folder = place.run_folder(name)
-    documents = {JOB_FILE: job, SAMPLES_FILE: json.dumps(samples, indent=2, sort_keys=True) + "\n"}
-    if origin is not None:
-        documents[initial.INIT_FILE] = json.dumps(origin.facts, indent=2) + "\n"
-    for file, text in documents.items():
-        uri = storage.join(folder, file)
-        if not storage.exists(uri):
-            storage.put(uri, text.encode())
-            continue
-        stored = storage.get(uri).decode()
-        if file == JOB_FILE:
-            # A value that a run of an earlier version had no name for is the default of this one.
-            stored = recipes.to_json(recipes.from_json(stored))
-        earlier, present = flatten(json.loads(stored)), flatten(json.loads(text))
-        differing = [
-            f"{key} was {earlier.get(key)}, is {present.get(key)}"
-            for key in sorted(earlier.keys() | present.keys())
-            if earlier.get(key) != present.get(key) and key not in CHANGES_NOTHING
-        ]
-        if differing:
-            raise JobError(
-                f"the run {name} was started with other values ({'; '.join(differing)}); "
-                "give this one a name of its own with --name, or the same values to resume"
-            )
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Turn nested values into dotted names and strings."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value)
-    return flat
-
-
-def git_revision() -> str:
-    """Return the commit of the code that runs, or "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        found = subprocess.run(  # noqa: S603 - nothing in it comes from outside
-            command, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()

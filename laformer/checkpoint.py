@@ -25,10 +25,11 @@ from typing import Any, cast
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from laformer import parallel
 from laformer.config import ModelConfig
 from laformer.errors import CheckpointError, DiskFullError, UnfinishedError
 from laformer.guard import Skips
@@ -42,6 +43,7 @@ CONFIG, WEIGHTS, STATE, FACTS, SUMS = (
     "state.json",
     "checksums.json",
 )
+FILES = (CONFIG, WEIGHTS, STATE, FACTS, SUMS)
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 Facts = dict[str, Any]
 
@@ -142,28 +144,27 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LAformer:
 def load_state(folder: Path, state: State) -> Facts:
     """Bring a fresh state to where the checkpoint was saved; return the facts of the run.
 
-    Raises CheckpointError when the folder is incomplete, damaged or of another network.
+    A state that is cut over workers takes its share, one tensor after the other. Raises
+    CheckpointError when the folder is incomplete, damaged or of another network.
     """
     verify(folder)
     if not (folder / STATE).exists():
         raise CheckpointError(f"{folder} holds a released model, not a run to resume")
     facts = read_facts(folder)
-    tensors = load_file(folder / STATE)
-    ema = load_file(folder / WEIGHTS)
-    try:
-        state.model.load_state_dict(_under(tensors, "model."))
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder} is of another network: {error}") from error
-    for name, value in state.ema.items():
-        value.copy_(ema[name])
-    for name, parameter in state.model.named_parameters():
-        saved = _under(tensors, f"optimizer.{name}.")
-        state.optimizer.state[parameter] = {
-            key: saved[key].clone()
-            if key == "step"
-            else torch.empty_like(parameter).copy_(saved[key])
-            for key in saved
-        }
+    weights = state.model.state_dict()
+    with safe_open(folder / STATE, "pt") as saved, safe_open(folder / WEIGHTS, "pt") as averaged:
+        names = set(saved.keys())
+        _require_same(folder, saved, weights)
+        for name, value in weights.items():
+            parallel.fill(value, saved.get_tensor(f"model.{name}"))
+            parallel.fill(state.ema[name], averaged.get_tensor(name))
+        for name, parameter in state.model.named_parameters():
+            moments = {key: f"optimizer.{name}.{key}" for key in ADAM}
+            state.optimizer.state[parameter] = {
+                key: _moment(key, saved.get_tensor(stored), parameter)
+                for key, stored in moments.items()
+                if stored in names
+            }
     state.step = int(facts["step"])
     state.skips = Skips(**facts.get("skips", {}))
     return facts
@@ -238,8 +239,31 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+def _require_same(folder: Path, saved: Any, weights: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless the saved weights have the names and shapes of these."""
+    ours = {f"model.{name}": list(value.shape) for name, value in weights.items()}
+    theirs = {
+        name: saved.get_slice(name).get_shape()
+        for name in saved.keys()  # noqa: SIM118 - no dictionary
+        if name.startswith("model.")
+    }
+    names = sorted(ours.keys() | theirs.keys())
+    differing = [name for name in names if ours.get(name) != theirs.get(name)]
+    if differing:
+        first = differing[0]
+        raise CheckpointError(
+            f"{folder} is of another network: {len(differing)} weights differ, the first is "
+            f"{first}: {theirs.get(first, 'missing')}, here {ours.get(first, 'missing')}"
+        )
+
+
+def _moment(key: str, value: Tensor, parameter: Tensor) -> Tensor:
+    """Return an average of the optimiser as it is kept beside its parameter."""
+    if key == "step":
+        return value.clone()
+    moment = torch.empty_like(parameter)
+    parallel.fill(moment, value)
+    return moment
 
 
 def _sha256(path: Path) -> str:

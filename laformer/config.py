@@ -154,7 +154,9 @@ class TrainConfig:
     compile: bool = False
     """Compile the network before the first step: minutes once, then faster steps on a GPU."""
     shard: bool = False
-    """Cut weights and all averages over the workers (FSDP2), once they were made whole on each."""
+    """Cut weights and all averages over the workers (FSDP2): each holds its share, from the start.
+
+    While a validation runs, each has the averaged weights whole beside it."""
     max_skipped: int = 20
     """Steps in a row that may be skipped because their gradient is no number; 0 stops at once."""
     seed: int = 0

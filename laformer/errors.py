@@ -23,3 +23,7 @@ class TrainingError(ModelError):
 
 class StreamError(TrainingError):
     """Samples that were lost on their way to a worker: starting the workers again mends it."""
+
+
+class LeavingError(ModelError):
+    """Workers that have saved and end, because a host of theirs is about to be taken away."""

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from laformer import parallel
 from laformer.checkpoint import CONFIG, WEIGHTS
 from laformer.config import ModelConfig
 from laformer.errors import CheckpointError
@@ -108,11 +109,10 @@ def start_from(state: State, files: Files) -> None:
     What does not fit keeps its random start; `check` has told of it before.
     """
     weights = load(files[WEIGHTS])
-    with torch.no_grad():
-        for tensors in (state.model.state_dict(), state.ema):
-            for name, value in tensors.items():
-                if name in weights and weights[name].shape == value.shape:
-                    value.copy_(weights[name])
+    for tensors in (state.model.state_dict(), state.ema):
+        for name, value in tensors.items():
+            if name in weights and weights[name].shape == value.shape:
+                parallel.fill(value, weights[name])
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, Shape]:

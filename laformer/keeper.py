@@ -1,7 +1,9 @@
 """Storing checkpoints beside training, which does not wait for storage that fails.
 
 While storage works, each checkpoint is stored. While it fails, the newest one is tried again and
-again, older ones that never made it are let go, good or bad, and the user is told both.
+again; of the older ones that never made it the best is stored after it, the others are let go, and
+the user is told all of that. At most three are in memory: the newest, the one that is being
+written, and the best.
 """
 
 import threading
@@ -9,6 +11,7 @@ import time
 
 from laformer.checkpoint import Snapshot
 from laformer.errors import CheckpointError
+from laformer.patience import Record
 from laformer.shelf import Shelf, Tell, doomed
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -26,6 +29,7 @@ class Keeper:
         self.shelf, self.keep, self.tell = shelf, keep, tell
         self.waiting: Snapshot | None = None
         self.storing: Snapshot | None = None
+        self.best: Snapshot | None = None
         self.trouble: Exception | None = None
         self.closed = False
         self.changed = threading.Condition()
@@ -39,33 +43,41 @@ class Keeper:
                 lambda: self.waiting is None or self.trouble is not None, LONGEST_WAIT_S
             )
             if self.waiting is not None:
-                self._let_go(self.waiting, snapshot)
+                self._pass_over(self.waiting, snapshot)
             self.waiting = snapshot
             self.changed.notify_all()
+
+    def settled(self, patience_s: float) -> bool:
+        """Wait until all is stored, for so long at most; return whether it is."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self._unstored(), patience_s)
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until all is stored. Raises CheckpointError when it cannot be within this time."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
-            done = self.changed.wait_for(
-                lambda: self.waiting is None and self.storing is None, patience_s
-            )
-            if not done:
-                step = max(s.step for s in (self.waiting, self.storing) if s is not None)
+            if not self.settled(patience_s):
+                step = max(self._unstored())
                 raise CheckpointError(
                     f"the checkpoint of step {step} could not be stored within {patience_s:.0f} s "
                     f"({self.trouble or 'storage does not answer'}); "
                     "mend that and run the same command again"
                 ) from self.trouble
 
+    def _unstored(self) -> list[int]:
+        return [s.step for s in (self.waiting, self.storing, self.best) if s is not None]
+
     def _run(self) -> None:
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.waiting is not None or self.closed)
-                if self.waiting is None:
+                self.changed.wait_for(lambda: self.waiting or self.best or self.closed)
+                if self.waiting is not None:
+                    self.storing, self.waiting = self.waiting, None
+                elif self.best is not None:
+                    self.storing, self.best = self.best, None
+                else:
                     return
-                self.storing, self.waiting = self.waiting, None
                 self.changed.notify_all()
             self._store(self.storing)
             with self.changed:
@@ -79,7 +91,8 @@ class Keeper:
             with self.changed:
                 self.changed.notify_all()
                 if self.changed.wait_for(lambda: self.waiting is not None, pause_s):
-                    self._let_go(snapshot, self.waiting)
+                    assert self.waiting is not None
+                    self._pass_over(snapshot, self.waiting)
                     return
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
         self._prune()
@@ -103,9 +116,19 @@ class Keeper:
         self.trouble = None
         return True
 
-    def _let_go(self, older: Snapshot, newer: Snapshot | None) -> None:
-        step = newer.step if newer is not None else older.step
-        self.tell(f"warning: the checkpoint of step {older.step} is let go for that of step {step}")
+    def _pass_over(self, older: Snapshot, newer: Snapshot) -> None:
+        """Keep for later what is the best of the run by now, and let go of the rest."""
+        best_step, held, self.best = Record.of(newer.facts).step, self.best, None
+        for snapshot in (held, older):
+            if snapshot is not None and snapshot.step == best_step:
+                self.best = snapshot
+            elif snapshot is not None:
+                self._let_go(snapshot, newer)
+
+    def _let_go(self, older: Snapshot, newer: Snapshot) -> None:
+        self.tell(
+            f"warning: the checkpoint of step {older.step} is let go for that of step {newer.step}"
+        )
 
     def _prune(self) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from laformer.config import ModelConfig, TrainConfig
@@ -42,6 +42,21 @@ def is_sharded(model: nn.Module) -> bool:
 def whole(value: Tensor) -> Tensor:
     """Return a tensor with the shares of all workers, who must all ask for it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+@torch.no_grad()
+def fill(target: Tensor, value: Tensor, *, from_first: bool = False) -> None:
+    """Give a tensor other values; of one that is cut, each worker takes its share of them.
+
+    `from_first`: those of the first worker, sent to the others. All workers must call it then.
+    """
+    if isinstance(target, DTensor):
+        source = 0 if from_first else None
+        packed = value.detach().contiguous()
+        cut = distribute_tensor(packed, target.device_mesh, target.placements, src_data_rank=source)
+        target.to_local().copy_(cut.to_local())
+    else:
+        target.copy_(value)
 
 
 def whole_network(

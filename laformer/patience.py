@@ -6,6 +6,9 @@ from typing import Any
 BEST_DB, BEST_STEP, SINCE_BEST = "best_val_psnr_db", "best_step", "validations_since_best"
 """Names of the record in the facts of a checkpoint and in what is reported of it."""
 
+ENDED_EARLY = "ended_early"
+"""Number recorded at the step where patience ended a run: validations without a better one."""
+
 
 @dataclass(frozen=True)
 class Record:

@@ -7,11 +7,11 @@ buckets.
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 import ray.train
@@ -20,91 +20,30 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.train import CheckpointUploadMode
-from torch import nn
 
 from laformer import initial, loop, parallel, sharding, shelf
+from laformer.assignment import Notices, Observer, WorkerJob
 from laformer.batches import Array, Batch, Lanes, Rows, steps_of, to_batch
 from laformer.checkpoint import Snapshot
-from laformer.config import ModelConfig, TrainConfig
-from laformer.errors import CheckpointError, StreamError
+from laformer.errors import CheckpointError, LeavingError, StreamError
 from laformer.guard import SHOWN
 from laformer.keeper import Keeper
-from laformer.loop import State, StepResult, Validated
+from laformer.listening import STOP, Listening
+from laformer.loop import State, StepResult
 from laformer.memory import free_bytes
+from laformer.meter import Meter
 from laformer.model import LAformer
 from laformer.patience import Record
-from laformer.shelf import Shelf
-from laformer.telemetry import peak_memory_mb
+from laformer.pictures import side_by_side
+from laformer.saving import Saving
 from laformer.watchdog import Watchdog
 
 PICTURES = 3
 """Validated images that are logged as pictures."""
-PICTURE_PX = 512
-"""Longest side of a logged picture of one image."""
-NOTICE_EVERY = 10
-"""Steps between two questions whether a host is about to be taken away."""
 LAST_WORDS_S = 30.0
-"""Longest wait of a failing worker for the checkpoint that is being stored."""
+"""Longest wait of a worker that is about to end for the checkpoint that is being stored."""
 COLLATERAL_S = 5.0
 """How long a worker keeps an error that may come from a lost peer: the loss is told instead."""
-
-
-class Observer(Protocol):
-    """Where rank 0 tells what happens."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record numbers of a step."""
-
-    def picture(self, step: int, name: str, pixels: Array) -> None:
-        """Record a picture (H, W, 3) uint8."""
-
-    def close(self) -> None:
-        """Wait until everything is recorded."""
-
-
-class Notices(Protocol):
-    """Where a worker tells the user what happens to it."""
-
-    def tell(self, text: str) -> None:
-        """Tell."""
-
-    def tell_now(self, text: str) -> None:
-        """Tell, and return when it has arrived."""
-
-    def continues(self, step: int) -> None:
-        """Tell from where training goes on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerJob:
-    """Everything a worker needs, as one value that can be pickled."""
-
-    model: ModelConfig
-    """The network."""
-    train: TrainConfig
-    """The training."""
-    segment: Callable[[int, int, int], Any]
-    """(first_step, last_step, num_workers) -> ray.data.Dataset of the workers' blocks in turn."""
-    validation: ray.ObjectRef
-    """Rows {key, lq, gt} in the object store: a list, or what makes them when iterated."""
-    observer: Callable[[], Observer]
-    """Makes the observer of rank 0."""
-    facts: dict[str, Any]
-    """JSON that every checkpoint carries: job, fingerprint of the samples, tracking run."""
-    threads: int
-    """torch threads of this worker when it has no GPU."""
-    shelf: Shelf
-    """The checkpoints of the run."""
-    notices: Notices
-    """Where the user is told what happens to the workers."""
-    hang_s: float
-    """Seconds without progress after which a worker ends itself, to be started again."""
-    judge: Callable[[Array, Array], float] = loop.rgb_psnr_db
-    """(restored, gt) -> PSNR in dB."""
-    protocol: str | None = None
-    """Name of the rule by which `judge` compares, if it has one."""
-    initial: ray.ObjectRef | None = None
-    """Files of the released model that a run without checkpoints starts from; None: random."""
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -116,7 +55,7 @@ def train_worker(config: dict[str, Any]) -> None:
     # Before anything that waits for a device, a peer or storage.
     watchdog = Watchdog(job.hang_s, partial(tell_now, job.notices, f"worker {rank}"))
     try:
-        state = State.create(LAformer(job.model).to(ray.train.torch.get_device()), job.train)
+        state = beginning(job)
         Worker(job, state, resume(job, state), watchdog).run()
     except Exception as error:
         # Ray sends the error without its traceback.
@@ -125,6 +64,14 @@ def train_worker(config: dict[str, Any]) -> None:
         raise
     finally:
         watchdog.stop()
+
+
+def beginning(job: WorkerJob) -> State:
+    """Return the state before the first step: whole, or this worker's share of it."""
+    device, num_workers = ray.train.torch.get_device(), ray.train.get_context().get_world_size()
+    if job.train.shard and num_workers > 1:
+        return sharding.create(job.model, job.train, device)
+    return State.create(LAformer(job.model).to(device), job.train)
 
 
 def tell_now(notices: Notices, who: str, text: str) -> None:
@@ -140,7 +87,7 @@ def resume(job: WorkerJob, state: State) -> Record:
         chosen = state.step, Record.of(facts).facts
     step, record = ray.train.collective.broadcast_from_rank_zero(chosen)
     if rank == 0:
-        job.notices.continues(step)
+        job.notices.continues(step, ray.train.get_context().get_world_size())
     elif step:
         shelf.load(job.shelf, step, state)
     if not step and job.initial is not None:
@@ -160,25 +107,26 @@ class Worker:
     """Is told of every step and every validated image."""
     rank: int = field(default_factory=lambda: ray.train.get_context().get_world_rank())
     size: int = field(default_factory=lambda: ray.train.get_context().get_world_size())
-    losses: list[torch.Tensor] = field(default_factory=list)
-    num_samples: int = 0
-    """Samples of this rank since the last log."""
-    replaced: int = 0
-    """Samples whose photo could no longer be read and was replaced."""
+    meter: Meter = field(init=False)
+    saving: Saving = field(init=False)
     observer: Observer | None = None
     keeper: Keeper | None = None
-    announced: object = None
-    """The last notice that a host is about to be taken away."""
-    clock: float = field(default_factory=time.perf_counter)
-    waited_s: float = 0.0
-    """Seconds spent waiting for data since the last log."""
+    listening: Listening = field(init=False)
+    saved_step: int = -1
+    """The last step that was handed to be stored."""
+    stopping: bool = False
+    """Whether the user wants the run to end."""
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        self.meter = Meter(self.size)
+        self.listening = Listening.after_start(self.state.step)
+        self.saving = Saving.after_start(self.state.step, self.job.train.checkpoint_every)
 
     def run(self) -> None:
         """Fit segment by segment; a failing worker still stores what it has saved."""
         job = self.job
-        if job.train.shard and self.size > 1:
-            self.state = sharding.shard(self.state, job.train)
-        else:
+        if not parallel.is_sharded(self.state.model):
             self.state.forward = parallel.wrapped(self.state.model, job.train, self.size)
         if self.rank == 0:
             self.observer = job.observer()
@@ -199,10 +147,10 @@ class Worker:
 
     def _segments(self) -> None:
         config, started_at = self.job.train, self.state.step
-        if self.observer is not None and started_at < config.steps and not self._stopped():
+        if self.observer is not None and not self._over():
             # One number a start: how often the run was begun again, and by how many workers.
             self.observer.log(started_at, {"workers": float(self.size)})
-        while self.state.step < config.steps and not self._stopped():
+        while not self._over():
             last = config.segment_end(self.state.step)
             loop.fit(self.state, self._batches(last), config, after_step=self._after_step)
             if self.state.step < last and not self._stopped():
@@ -227,32 +175,38 @@ class Worker:
         device = ray.train.torch.get_device()
         steps = steps_of(blocks, lanes, first_step=first)
         while not self._stopped():
-            asked = time.perf_counter()
-            parts = next(steps, None)
-            self.waited_s += time.perf_counter() - asked
+            with self.meter.waiting():
+                parts = next(steps, None)
             if parts is None:
                 return
-            self.replaced += sum(int((part["replaced"] > 0).sum()) for part in parts)
+            for part in parts:
+                self.meter.fetched(part)
             yield to_batch(*parts, device=device)
 
     def _stopped(self) -> bool:
-        """Return whether the run has lost its patience."""
-        return self.record.exhausts(self.job.train.patience)
+        """Return whether the run, or its user, has lost patience."""
+        return self.stopping or self.record.exhausts(self.job.train.patience)
+
+    def _over(self) -> bool:
+        """Return whether there is nothing left to do."""
+        return self.state.step >= self.job.train.steps or self._stopped()
 
     def _after_step(self, state: State, result: StepResult) -> None:
         config = self.job.train
         self.watchdog.beat()
         if result.skipped:
             self._tell_skipped(result)
-        self.losses.append(result.loss.new_tensor(math.nan) if result.skipped else result.loss)
-        self.num_samples += len(result.sample_ids)
+        self.meter.done(result)
         last = state.step == config.steps
         if state.step % config.log_every == 0 or last:
             self._log(result)
         if state.step % config.checkpoint_every == 0 or last:
-            self._validate_and_save()
-        elif state.step % NOTICE_EVERY == 0:
-            self._save_if_announced()
+            with self.meter.aside():
+                self._validate_and_save()
+        elif state.step in self.saving.early:
+            self._save({})
+        if self.listening.due(state.step) and not self._over():
+            self._listen()
 
     def _tell_skipped(self, result: StepResult) -> None:
         step, in_row = self.state.step - 1, self.state.skips.in_row
@@ -265,69 +219,54 @@ class Worker:
             self.job.notices.tell(f"warning: among the samples {ids} of step {step} is the cause")
 
     def _log(self, result: StepResult) -> None:
-        """Record the mean loss over ranks and steps since the last log, and the speed."""
-        mean = torch.stack(self.losses).nanmean()
-        self.losses.clear()
-        totals = torch.stack([mean, mean.new_tensor(self.replaced)])
-        if self.size > 1:
-            dist.all_reduce(totals)
-        loss, replaced = totals[0] / self.size, totals[1]
-        elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        used = self._most(self.waited_s / elapsed, *peak_memory_mb(mean.device))
+        """Record the means since the last log. All ranks must call it."""
+        numbers = self.meter.numbers(result, self.state.skips.total)
         if self.observer is not None:
-            numbers = {
-                "loss": loss.item(),
-                "lr": result.lr,
-                "grad_norm": result.grad_norm.item(),
-                "samples_per_s": self.num_samples * self.size / elapsed,
-                "data_wait_fraction": used[0],
-                "memory_mb": used[1],
-                **({"gpu_memory_mb": used[2]} if used[2] else {}),
-                "replaced_samples": replaced.item(),
-                "skipped_steps": self.state.skips.total,
-            }
             # A skipped step has no norm, and where all were skipped there is no loss.
             finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
             self.observer.log(self.state.step, finite)
-        self.num_samples, self.waited_s = 0, 0.0
-
-    def _most(self, *values: float) -> list[float]:
-        """Return the largest of each over ranks: all wait for the slowest."""
-        totals = torch.tensor(values, dtype=torch.float64, device=ray.train.torch.get_device())
-        if self.size > 1:
-            dist.all_reduce(totals, dist.ReduceOp.MAX)
-        most: list[float] = totals.tolist()
-        return most
 
     def _validate_and_save(self) -> None:
-        """Validate on all ranks and save; this is no time of the steps around it."""
-        began = time.perf_counter()
+        """Validate on all ranks and save."""
         psnr_db = self._validate()
         self.record = self.record.after(self.state.step, psnr_db)
         self._save({"val_psnr_db": psnr_db})
-        self.clock += time.perf_counter() - began
 
     def _save(self, scores: dict[str, Any]) -> None:
         """Hand a copy of the state to the thread that stores it; report from every rank."""
+        if self.state.step == self.saved_step:
+            return
+        self.saved_step = self.state.step
         scores = scores | self.record.facts
-        whole = sharding.gather(self.state, self.job.train)
-        if self.keeper is not None:
+        whole = sharding.gather(self.state, self.job.train, keep=self.keeper is not None)
+        if self.keeper is not None and whole is not None:
             self.keeper.put(Snapshot.take(whole, {**self.job.facts, **scores}))
+        told = {"step": self.state.step, "over": self._over(), **scores}
         # Without a checkpoint: the shelf keeps these. ASYNC, or it would wait for Ray to look.
-        ray.train.report(
-            {"step": self.state.step, **scores}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC
-        )
+        ray.train.report(told, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
 
-    def _save_if_announced(self) -> None:
-        """Save when a host of this run is about to be taken away; Ray starts anew when it is."""
-        announced = ray.train.get_preemption_info()
-        if announced is not None and announced != self.announced:
-            if self.rank == 0:
-                self.job.notices.tell(
-                    f"a host is about to be taken away; saving step {self.state.step}"
-                )
+    def _listen(self) -> None:
+        """Ask, on all ranks, whether the user wants something or a host is about to go away."""
+        told = None
+        if self.rank == 0:
+            told = self.job.notices.wanted(), self.listening.plan(self.state.step)
+        wanted, self.listening.next_step = ray.train.collective.broadcast_from_rank_zero(told)
+        if wanted:
+            self.stopping = wanted == STOP
             self._save({})
-            self.announced = announced
+        elif ray.train.get_preemption_info() is not None:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Save and end, to be started on other hosts; go on where it cannot be stored."""
+        if self.rank == 0:
+            self.job.notices.tell(
+                f"a host is about to be taken away; saving step {self.state.step}"
+            )
+        self._save({})
+        stored = self.keeper.settled(LAST_WORDS_S) if self.keeper is not None else None
+        if ray.train.collective.broadcast_from_rank_zero(stored):
+            raise LeavingError(f"the workers were asked to leave at step {self.state.step}")
 
     def _validate(self) -> float:
         """Return the mean PSNR in dB of all held-out images, each on one rank."""
@@ -357,25 +296,3 @@ class Worker:
         device = ray.train.torch.get_device()
         sharing = 1 if device.type == "cuda" else ray.train.get_context().get_local_world_size()
         return free_bytes(device) // (2 * sharing)
-
-
-def side_by_side(result: Validated) -> Array:
-    """Return lq, restored and gt in one row (H, 3 W, 3) uint8, lq as large as the others.
-
-    Of large images it is the centre.
-    """
-    scale = result.gt.shape[0] // result.lq.shape[0]
-    small = [centre(length, PICTURE_PX // scale) for length in result.lq.shape[:2]]
-    rows, columns = (slice(each.start * scale, each.stop * scale) for each in small)
-    restored, gt = result.restored[rows, columns], result.gt[rows, columns]
-    lq = result.lq[small[0], small[1], : gt.shape[2]]
-    size, pictures = gt.shape[:2], [lq, restored, gt]
-    images = [torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures]
-    row = torch.cat([nn.functional.interpolate(image, size) for image in images], dim=3)
-    return row[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-
-
-def centre(length: int, most: int) -> slice:
-    """Return the middle of an axis, or all of it."""
-    start = max(0, (length - most) // 2)
-    return slice(start, min(length, start + most))

@@ -9,6 +9,10 @@ from pathlib import Path
 from laformer import worker
 from laformer.errors import TrainingError
 
+SAMPLES = "samples of rank "
+"""Files beside the checkpoints: a line a step, with time, step, number of workers, sample ids."""
+PAUSE_S = 0.05
+
 
 def once(job, name):
     """Tell whether this is the first time in the run."""
@@ -46,12 +50,29 @@ def diverging(config):
     train(config, harm)
 
 
+def recorded(config):
+    """Train slowly, and keep which worker of how many did which step on which samples."""
+
+    def record(self, step, result):
+        ids = " ".join(map(str, result.sample_ids.tolist()))
+        with (Path(self.job.shelf.uri) / f"{SAMPLES}{self.rank}").open("a") as file:
+            file.write(f"{time.time():.2f} {step - 1} {self.size} {ids}\n")
+        time.sleep(PAUSE_S)
+
+    watched(config, record)
+
+
 def train(config, harm):
+    watched(config, lambda self, step, _: harm(self, step))
+
+
+def watched(config, look):
+    """Train, and look at every step."""
     after_step = worker.Worker._after_step
 
-    def harmful(self, state, result):
+    def looked_at(self, state, result):
         after_step(self, state, result)
-        harm(self, state.step)
+        look(self, state.step, result)
 
-    worker.Worker._after_step = harmful
+    worker.Worker._after_step = looked_at
     worker.train_worker(config)

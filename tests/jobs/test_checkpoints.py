@@ -1,6 +1,9 @@
 """The checkpoints of a run in storage, whole or failing."""
 
+import os
+import threading
 import uuid
+from contextlib import closing
 
 import pytest
 import torch
@@ -10,8 +13,9 @@ from laformer import checkpoint, keeper, shelf
 from laformer.checkpoint import Snapshot
 from laformer.keeper import Keeper
 from laformer.loop import fit
-from pipelines import storage
+from pipelines import clients, storage
 from pipelines.errors import OutageError
+from tests.flaky import Flaky
 from tests.networks import batches, config, state
 
 TRAIN = config(steps=8)
@@ -127,6 +131,41 @@ def test_a_bucket_that_fails_for_a_while_gets_the_checkpoint_in_the_end(s3, monk
     whole = fit(state(TRAIN), batches(8)[:2], TRAIN)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("fault", ["503", "reset", pytest.param("hang", marks=pytest.mark.slow)])
+def test_a_server_that_breaks_a_checkpoint_off_gets_it_when_it_is_back(s3, monkeypatch, fault):
+    """The faults are on the wire, the clients those of training."""
+    monkeypatch.setattr(clients, "STALL_TIMEOUT_S", 1.0)  # hanging, an attempt takes 22 s still
+    monkeypatch.setattr(storage, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(storage, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(keeper, "FIRST_PAUSE_S", 0.01)
+    told, first_told = [], threading.Event()
+
+    def tell(text):
+        told.append(text)
+        first_told.set()
+
+    with closing(Flaky(os.environ["AWS_ENDPOINT_URL"])) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        kept = StoredShelf(f"{s3}/{uuid.uuid4().hex}")
+        kept.store(1, snapshot(1).files())
+        server.fault = fault
+        keeping = Keeper(kept, 2, tell)
+        keeping.put(snapshot(2))
+        assert first_told.wait(60)
+        assert kept.complete() == [1]
+        keeping.put(snapshot(3))  # training goes on meanwhile
+        server.fault = None
+        keeping.close()
+        assert server.broken
+        assert kept.complete()[0] == 3
+        resumed = state(TRAIN, seed=5)
+        assert shelf.load_newest(kept, resumed, told.append)["step"] == 3
+    assert "the checkpoint of step 2" in told[0]
+    assert "training goes on and it is tried again" in told[0]
+    assert any("is stored now" in line for line in told)
 
 
 def test_a_full_disk_is_told_with_folder_and_bytes_and_training_goes_on(tmp_path, monkeypatch):

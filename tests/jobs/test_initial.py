@@ -90,6 +90,24 @@ def test_a_checkpoint_folder_is_named_from_the_root_on(tracker, tmp_path, monkey
         started(job("mine/c"))
 
 
+@pytest.mark.s3
+def test_a_checkpoint_folder_in_a_bucket_is_as_good_as_one_on_a_disk(tracker, tmp_path, s3):
+    sha256 = release(tmp_path / "mine")
+    uri = f"{s3}/{tmp_path.name}/train/mine/step_00000004"
+    for file in (tmp_path / "mine" / "c").iterdir():
+        storage.put(f"{uri}/{file.name}", file.read_bytes())
+    found = started(job(f"{uri}/"))
+    assert (found.model, found.sha256) == (uri, sha256)
+    assert checkpoint.WEIGHTS in found.files
+    again = initial.origin(job(f"{uri}/"), "fine", begun=True)
+    assert again == dataclasses.replace(found, files=None)
+    storage.put(f"{uri}/{checkpoint.WEIGHTS}", b"cut short")
+    with pytest.raises(CheckpointError, match=f"{uri}/{checkpoint.WEIGHTS} is damaged"):
+        initial.origin(job(uri), "another", begun=False)
+    with pytest.raises(CheckpointError, match=f"{s3}/none is not a complete checkpoint"):
+        initial.origin(job(f"{s3}/none"), "another", begun=False)
+
+
 def test_what_cannot_be_started_from_is_explained(tracker, tmp_path):
     register(tracker, tmp_path / "first")
     with pytest.raises(MissingModelError, match=rf"no model 'ghost@x'.*registered are: {NAME}"):

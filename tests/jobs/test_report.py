@@ -9,6 +9,7 @@ from jobs import cli, place, recipes, report
 from jobs.config import ReportJob
 from jobs.errors import JobError
 from jobs.tracking import MlflowObserver, Tracker
+from laformer.patience import ENDED_EARLY
 from pipelines import storage
 
 PARAMS = {
@@ -92,12 +93,24 @@ def test_many_validations_are_thinned_to_first_and_last(tracker):
     assert [step for step, _ in frames] == [1, 3, 5]
 
 
-@pytest.mark.parametrize("failed", [False, True])
-def test_an_ended_run_says_how(tracker, failed):
-    tracker.finish_run(record(tracker, "mine", starts=(0, 10, 15)), failed=failed)
+@pytest.mark.parametrize(
+    ("early", "failed", "status"),
+    [
+        ({}, True, "failed"),
+        ({}, False, "finished at step 20 of 40"),
+        ({20: 3.0}, False, "ended early: 3 validations without a better one"),
+        ({10: 1.0}, False, "finished at step 20 of 40"),  # more patience went on from there
+    ],
+)
+def test_an_ended_run_says_how(tracker, early, failed, status):
+    run_id = record(tracker, "mine", starts=(0, 10, 15))
+    for step, since in early.items():
+        tracker.metrics(run_id, {ENDED_EARLY: since}, step)
+    tracker.finish_run(run_id, failed=failed)
     _, text = page("mine")
-    assert ("status failed" if failed else "status ended early: 0 validations") in text
+    assert f"status {status}" in text
     assert "restarts 2" in text
+    assert "ended_early" not in text
 
 
 def test_a_run_without_a_number_has_a_page(tracker):

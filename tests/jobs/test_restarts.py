@@ -8,7 +8,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from jobs.errors import JobError
 from jobs.restarts import MAX_IN_A_ROW, Restarts
-from laformer.errors import CheckpointError, StreamError, TrainingError
+from laformer.errors import CheckpointError, LeavingError, StreamError, TrainingError
 from pipelines.errors import DataError, OutageError
 
 DEAD = WorkerHealthCheckFailedError("A worker health check failed.", RayActorError())
@@ -107,6 +107,12 @@ def test_hosts_that_are_taken_away_never_do(restarts):
     for _ in range(20):
         fail(restarts, {0: PEER, 1: taken})
     assert restarts.notices.lines[-1] == "worker 1 was lost (its host was taken away)"
+
+
+def test_workers_that_leave_a_host_never_do(restarts):
+    for _ in range(20):
+        fail(restarts, {0: LeavingError("step 5"), 1: LeavingError("step 5")})
+    assert restarts.notices.lines[-1] == "the workers have left that host"
 
 
 def test_an_outage_of_storage_is_waited_for_but_not_for_ever(restarts, monkeypatch):

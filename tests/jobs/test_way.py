@@ -17,6 +17,7 @@ from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.errors import JobError
 from jobs.tracking import CANDIDATE, CHAMPION, Tracker
 from laformer import checkpoint
+from laformer.config import Stage
 from pipelines import images, storage
 from pipelines.config import DataConfig, RestoreConfig
 from pipelines.images import Photo
@@ -301,8 +302,10 @@ def test_a_network_cut_over_workers_is_trained_in_parts_of_half_floats(trained):
 
 
 def test_a_killed_driver_resumes_to_the_same_bytes(cluster, store, tmp_path):
-    """SIGKILL the training command at its first checkpoint, run it again, compare all weights."""
-    job = dataclasses.replace(training(steps=40, checkpoint_every=8), name="killed")
+    """SIGKILL the training command in its second stage, run it again, compare all weights."""
+    stages = (Stage(first_step=6, patch_px=24, global_batch=2),)
+    job = training(steps=40, checkpoint_every=8, stages=stages)
+    job = dataclasses.replace(job, name="killed")
     (tmp_path / "job.json").write_text(recipes.to_json(job))
     command = [sys.executable, "-m", "jobs.train", "--job", str(tmp_path / "job.json")]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,7 @@
+"""What becomes of checkpoints while storage works, fails, or comes back."""
+
 import threading
+import time
 
 import pytest
 
@@ -7,6 +10,7 @@ from laformer.checkpoint import Snapshot
 from laformer.errors import CheckpointError
 from laformer.keeper import Keeper
 from laformer.loop import fit
+from laformer.patience import Record
 from tests.networks import batches, config, state
 from tests.shelves import FolderShelf
 
@@ -39,10 +43,16 @@ def no_pause(monkeypatch):
 @pytest.fixture
 def snapshots():
     """Return those of steps 1 to 5, with the best score at step 2."""
-    trained, taken = state(TRAIN), {}
-    for step, score in enumerate((20.0, 30.0, 25.0, 25.0, 26.0), start=1):
+    return scored(20.0, 30.0, 25.0, 25.0, 26.0)
+
+
+def scored(*scores):
+    """Return the snapshots of as many steps by step, each with its score and the best so far."""
+    trained, taken, record = state(TRAIN), {}, Record()
+    for step, score in enumerate(scores, start=1):
         fit(trained, batches(8)[step - 1 : step], TRAIN)
-        taken[step] = Snapshot.take(trained, {"val_psnr_db": score})
+        record = record.after(step, score)
+        taken[step] = Snapshot.take(trained, {"val_psnr_db": score} | record.facts)
     return taken
 
 
@@ -76,7 +86,8 @@ def test_storage_that_fails_is_tried_until_it_takes_the_checkpoint(tmp_path, sna
     assert told[1].startswith("the checkpoint of step 1 is stored now")
 
 
-def test_training_does_not_wait_for_storage_that_fails(tmp_path, snapshots, monkeypatch):
+def test_training_does_not_wait_for_storage_that_fails(tmp_path, monkeypatch):
+    snapshots = scored(20.0, 30.0)
     monkeypatch.setattr(keeper, "FIRST_PAUSE_S", 60.0)
     monkeypatch.setattr(keeper, "LONGEST_PAUSE_S", 60.0)
     told = []
@@ -88,6 +99,45 @@ def test_training_does_not_wait_for_storage_that_fails(tmp_path, snapshots, monk
     kept.close()
     assert list(shelf.scores()) == [2]
     assert "warning: the checkpoint of step 1 is let go for that of step 2" in told
+
+
+class Away(FolderShelf):
+    """Takes nothing until it is back; `tried` names the steps that it refused."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.back, self.tried = threading.Event(), []
+
+    def store(self, step, files):
+        if not self.back.is_set():
+            self.tried.append(step)
+            raise OSError(5, "Input/output error")
+        super().store(step, files)
+
+
+@pytest.mark.parametrize(
+    ("scores", "stored", "let_go"),
+    [
+        ((20.0, 30.0, 25.0, 25.0, 26.0), {2, 5}, {1, 3, 4}),  # the best comes early
+        ((20.0, 30.0, 25.0, 31.0, 26.0), {4, 5}, {1, 2, 3}),  # and a better one after it
+        ((20.0, 21.0, 22.0, 23.0, 24.0), {5}, {1, 2, 3, 4}),  # the newest is the best
+    ],
+)
+def test_of_what_storage_did_not_take_the_newest_and_the_best_are_kept(
+    tmp_path, scores, stored, let_go
+):
+    told, shelf = [], Away(tmp_path)
+    kept = Keeper(shelf, 3, told.append)
+    for step, snapshot in scored(*scores).items():
+        kept.put(snapshot)
+        while step not in shelf.tried:
+            time.sleep(0.001)
+        assert len(kept._unstored()) <= 3
+    shelf.back.set()
+    kept.close()
+    assert set(shelf.scores()) == stored
+    gone = [line for line in told if "is let go for" in line]
+    assert {int(line.split("of step ")[1].split()[0]) for line in gone} == let_go
 
 
 def test_a_run_whose_last_checkpoint_is_not_stored_does_not_end_well(tmp_path, snapshots):

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import multiprocessing
 from torch.distributed.tensor import DTensor
 
-from laformer import checkpoint, loop, sharding
+from laformer import checkpoint, initial, loop, sharding
 from laformer.model import num_parameters
 from tests.laformer.test_parallel import TRAIN, WORKERS, stream, tensors
-from tests.networks import state
+from tests.networks import MODEL, state
 
 CASES = {
     "whole": (dataclasses.replace(TRAIN, shard=True), ()),
@@ -33,24 +33,47 @@ def worker(rank, folder):
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS
     )
+    starts_from_released_weights()
     for case, (train, bad) in CASES.items():
-        trained = sharding.shard(state(train), train)
+        trained = fresh(train)
+        as_one_draws_them(trained, train)
         held_by_this_worker(trained)
         steps(trained, stream(bad)[:2], rank, train)
-        whole = sharding.gather(trained, train)
+        whole = sharding.gather(trained, train, keep=rank == 0)
+        assert (whole is None) == (rank != 0)
         if rank == 0:
             checkpoint.save(Path(folder) / f"{case}.checkpoint", whole, {})
         steps(trained, stream(bad)[2:], rank, train)
         leave(trained, train, Path(folder) / f"{case}{rank}.safetensors")
         dist.barrier()
-        resumed = state(train, seed=9)
+        resumed = fresh(train, seed=9)
         checkpoint.load_state(Path(folder) / f"{case}.checkpoint", resumed)
-        resumed = sharding.shard(resumed, train)
         steps(resumed, stream(bad)[2:], rank, train)
         leave(resumed, train, Path(folder) / f"{case}{rank}.resumed.safetensors")
         assert resumed.skips == trained.skips
         assert trained.skips.total == len(bad)
     dist.destroy_process_group()
+
+
+def fresh(train, seed=0):
+    torch.manual_seed(seed)
+    return sharding.create(MODEL, train, torch.device("cpu"))
+
+
+def as_one_draws_them(trained, train):
+    """Compare with a state that is made in one piece, weights and averages, bit by bit."""
+    whole, alone = sharding.gather(trained, train), state(train)
+    for name, value in tensors(alone).items():
+        assert torch.equal(tensors(whole)[name], value), name
+
+
+def starts_from_released_weights():
+    train, released = CASES["whole"][0], state(TRAIN, seed=5)
+    files = dict(checkpoint.Snapshot.take(released, {}).files())
+    begun = fresh(train)
+    initial.start_from(begun, files)
+    whole = tensors(sharding.gather(begun, train))
+    assert all(torch.equal(whole[name], value) for name, value in tensors(released).items())
 
 
 def held_by_this_worker(trained):

@@ -196,8 +196,9 @@ class Feed:
         from jobs.checkpoints import StoredShelf
         from jobs.notices import Notices
         from jobs.restarts import Restarts
+        from laformer.assignment import WorkerJob
         from laformer.config import SIZES
-        from laformer.worker import WorkerJob, train_worker
+        from laformer.worker import train_worker
         from pipelines.tasks import TASKS
         from pipelines.training import TrainingStream
 
