@@ -21,7 +21,8 @@ from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.page import Command, Curve, Page, Pair, Score, render
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker
+from jobs.registry import CANDIDATE, CHAMPION, Registry
+from jobs.tracking import Tracker
 from laformer import metrics
 from pipelines import images, storage
 from pipelines.benchmarks import Benchmark
@@ -146,7 +147,7 @@ def promoted(name: str) -> str:
     try:
         return f"promoted {promote.run(PromoteJob(name=name))}"
     except JobError as error:
-        if Tracker().alias(name, CHAMPION) is None:
+        if Registry().alias(name, CHAMPION) is None:
             raise
         return f"the champion stays: {error}"
 

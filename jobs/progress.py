@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from jobs.console import Bar, bar, say
 from jobs.notices import here
-from jobs.tracking import Array, MlflowObserver, RunRecorder
+from jobs.recording import Array, MlflowObserver, RunRecorder
 
 POLL_S = 0.5
 LINE_EVERY_S = 60.0

@@ -11,7 +11,7 @@ from jobs.config import PromoteJob
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.evaluate import CAPTURED, task_of
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker, Version
+from jobs.registry import CANDIDATE, CHAMPION, Registry, Version
 
 
 def run(job: PromoteJob) -> Version:
@@ -20,14 +20,14 @@ def run(job: PromoteJob) -> Version:
     Both are compared on the held-out photos under the same protocol. Raises JobError with the
     numbers when it does not.
     """
-    tracker = Tracker()
-    candidate = tracker.resolve(f"{job.name}@{CANDIDATE}")
-    champion = tracker.alias(job.name, CHAMPION)
+    registry = Registry()
+    candidate = registry.resolve(f"{job.name}@{CANDIDATE}")
+    champion = registry.alias(job.name, CHAMPION)
     if champion is not None and champion.number == candidate.number:
         say(f"{candidate} is the champion already")
         return candidate
     judge(candidate, champion, gate_of(candidate))
-    tracker.promote(candidate)
+    registry.promote(candidate)
     say(f"{candidate} is the champion of {job.name}")
     return candidate
 

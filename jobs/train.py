@@ -20,7 +20,7 @@ import ray
 from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs import elastic, initial, place, recipes
+from jobs import elastic, environment, initial, place, recipes
 from jobs.checkpoints import StoredShelf
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
@@ -30,9 +30,11 @@ from jobs.errors import JobError
 from jobs.evaluate import Judge
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
+from jobs.recording import MlflowObserver
+from jobs.registry import Registry, Version
 from jobs.restarts import Restarts
 from jobs.stopping import stoppable
-from jobs.tracking import MlflowObserver, Tracker, Version
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from laformer.errors import CheckpointError
 from laformer.patience import Record
@@ -76,6 +78,10 @@ def run(job: TrainJob) -> Trained:
     params |= {"git_revision": git_revision()} | flatten(stream.fingerprint(), "samples.")
     with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
         run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
+        tracker.trained_on(run_id, dict(zip(uris, stream.digest.split("+"), strict=True)))
+        tracker.describe(run_id, environment.versions() | {environment.COMMIT: git_revision()})
+    observer = MlflowObserver(tracker.uri, run_id, place.run_folder(name), say)
+    observer.catch_up()
     facts = {
         "task": job.task,
         "recipe": json.loads(recipes.to_json(job)),
@@ -88,9 +94,9 @@ def run(job: TrainJob) -> Trained:
     try:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
-            start = Start(stream, MlflowObserver(tracker.uri, run_id), facts, origin)
-            fit(job, cluster, start)
-        trained = release(job, tracker, run_id)
+            tracker.describe(run_id, {environment.DEVICES: environment.devices()})
+            fit(job, cluster, Start(stream, observer, facts, origin))
+        trained = release(job, run_id)
         tell_replaced(tracker, run_id)
         failed = False
     finally:
@@ -182,7 +188,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         train=job.train,
         segment=stream.segment,
         **validation(job),
-        observer=BoardObserver(start.tracking, progress),
+        observer=BoardObserver(dataclasses.replace(start.tracking, tell=notices.tell), progress),
         facts=start.facts,
         threads=cluster.threads(allowed[-1]),
         initial=ray.put(origin.files) if origin and origin.files else None,
@@ -295,7 +301,7 @@ def best(shelf: StoredShelf, scratch: Path) -> Path:
     raise JobError(f"the run at {shelf.uri} has no good checkpoint; delete it and train again")
 
 
-def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
+def release(job: TrainJob, run_id: str) -> Trained:
     """Verify the best checkpoint, strip it to what restoring needs and register it."""
     with tempfile.TemporaryDirectory() as scratch, working("registering the best checkpoint"):
         released = best(shelf_of(job), Path(scratch))
@@ -311,9 +317,10 @@ def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
         if facts.get("init"):
             tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))
-        version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
+        registry = Registry()
+        version = registry.register(f"laformer-{job.task}", released, run_id, tags)
         if job.candidate:
-            tracker.nominate(version)
+            registry.nominate(version)
     return Trained(version, run_id, facts)
 
 

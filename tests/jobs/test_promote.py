@@ -3,7 +3,7 @@ from mlflow.exceptions import MlflowException
 
 from jobs.errors import JobError
 from jobs.promote import judge
-from jobs.tracking import Tracker, Version
+from jobs.registry import Registry, Version
 
 
 def version(number, psnr_db=None, input_db=20.0, images="a"):
@@ -38,12 +38,12 @@ def test_the_gate_refuses_with_the_numbers(candidate, champion, message):
 
 
 def test_a_registry_that_is_away_is_not_a_registry_without_a_champion(monkeypatch, tmp_path):
-    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    assert tracker.alias("m", "champion") is None
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert registry.alias("m", "champion") is None
 
     def away(*_):
         raise MlflowException("database is locked")
 
     monkeypatch.setattr("mlflow.tracking.MlflowClient.get_model_version_by_alias", away)
     with pytest.raises(JobError, match="cannot be reached"):
-        tracker.alias("m", "champion")
+        registry.alias("m", "champion")

@@ -15,7 +15,8 @@ import pytest
 from jobs import evaluate, place, prepare, promote, recipes, restore, train
 from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.errors import JobError
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker
+from jobs.registry import CANDIDATE, CHAMPION, Registry
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from pipelines import images, storage
 from pipelines.config import DataConfig, RestoreConfig
@@ -73,12 +74,12 @@ def trained(cluster, store):
 def promoted(trained):
     scores = evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}"))
     # A network of seconds may be no better than its input: what is tested is the way.
-    Tracker().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
+    Registry().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
     return promote.run(PromoteJob(name=NAME))
 
 
 def test_training_leaves_a_candidate_that_says_where_it_comes_from(trained, store):
-    version = Tracker().resolve(f"{NAME}@{CANDIDATE}")
+    version = Registry().resolve(f"{NAME}@{CANDIDATE}")
     assert version == trained.version
     assert trained.facts["run_id"] == trained.run_id
     assert trained.facts["samples"]["global_batch"] == 4
@@ -113,7 +114,7 @@ def test_a_run_is_not_continued_with_other_values(trained):
 
 
 def test_evaluation_names_its_protocol_and_keeps_every_image(promoted):
-    version = Tracker().resolve(f"{NAME}@{CHAMPION}")
+    version = Registry().resolve(f"{NAME}@{CHAMPION}")
     assert version == dataclasses.replace(promoted, tags=version.tags)
     assert version.tags["protocol.held-out-sigma25"] == "gaussian-colour"
     assert float(version.tags["psnr_db.held-out-sigma25"]) > 10
@@ -245,7 +246,7 @@ def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):
 
 
 def test_a_checkpoint_folder_restores_without_a_registry(promoted, tmp_path, monkeypatch):
-    folder = Tracker().download(promoted, tmp_path)
+    folder = Registry().download(promoted, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     name, files = restore.load(str(folder))
     assert name.startswith(f"{folder}@")
