@@ -1,6 +1,7 @@
 """The registry: versions of models, and the aliases that say which of them counts."""
 
 import contextlib
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +13,19 @@ from mlflow.tracking import MlflowClient
 from jobs import place
 from jobs.connection import connect, reachable
 from jobs.errors import MissingModelError
+from laformer import checkpoint
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+PREVIOUS = "previous"
+"""Alias of the champion before this one."""
+ROLLED_BACK = "rolled_back"
+"""Tag of a version that was champion and had to go: "true", or "false" once it is again."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """Codes with which MLflow says that a name, version or alias is not there."""
+RELEASED = "artifacts/model"
+"""Folder of the checkpoint among the files of a version."""
+SIZE = "num_bytes"
+"""Tag of a version: bytes of its weights."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,12 @@ class Registry:
         return connect(self.uri)
 
     def register(self, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Version:
-        """Register a released checkpoint folder as a version.
+        """Register a released checkpoint folder as a version that MLflow loads by itself.
 
         The same weights are registered once: a second call returns the first version.
         """
+        from jobs.packaging import package  # noqa: PLC0415 - slow to import, and only for this
+
         with reachable(self.uri):
             with contextlib.suppress(MlflowException):
                 self.client.create_registered_model(name)
@@ -63,9 +75,12 @@ class Registry:
             if not known:
                 # A folder of its own: a run trained anew must not change an earlier version.
                 path = f"model/{tags['sha256'][:16]}"
-                self.client.log_artifacts(run_id, str(folder), path)
+                with tempfile.TemporaryDirectory() as scratch:
+                    package(folder, Path(scratch) / "packaged")
+                    self.client.log_artifacts(run_id, str(Path(scratch) / "packaged"), path)
                 source = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
-                known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
+                sized = tags | {SIZE: str(checkpoint.weights_of(folder).stat().st_size)}
+                known = [self.client.create_model_version(name, source, run_id=run_id, tags=sized)]
             return _version(known[0])
 
     def resolve(self, model: str) -> Version:
@@ -111,9 +126,36 @@ class Registry:
             self.client.set_registered_model_alias(version.name, CANDIDATE, str(version.number))
 
     def promote(self, version: Version) -> None:
-        """Give a version the alias champion."""
+        """Give a version the alias champion, and the present champion the alias previous."""
+        champion = self.alias(version.name, CHAMPION)
+        if champion is not None and champion.number == version.number:
+            return
         with reachable(self.uri):
+            if champion is not None:
+                number = str(champion.number)
+                self.client.set_registered_model_alias(version.name, PREVIOUS, number)
             self.client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
+        if version.tags.get(ROLLED_BACK) == "true":
+            self.tag(version, {ROLLED_BACK: "false"})
+
+    def roll_back(self, name: str) -> tuple[Version, Version]:
+        """Return the champion that has to go and the previous one, which is the champion again.
+
+        They are the same when that was done before. Raises MissingModelError when there is no
+        champion, or none before it.
+        """
+        champion = self.resolve(f"{name}@{CHAMPION}")
+        previous = self.alias(name, PREVIOUS)
+        if previous is None:
+            raise MissingModelError(
+                f"{champion} is the first champion of {name}, there is none to return to; "
+                "promote another version, which is the candidate then"
+            )
+        if previous.number != champion.number:
+            self.tag(champion, {ROLLED_BACK: "true"})
+            with reachable(self.uri):
+                self.client.set_registered_model_alias(name, CHAMPION, str(previous.number))
+        return champion, previous
 
     def tag(self, version: Version, tags: dict[str, str]) -> None:
         """Add what was found out about a version."""
@@ -121,8 +163,8 @@ class Registry:
             for key, value in tags.items():
                 self.client.set_model_version_tag(version.name, str(version.number), key, value)
 
-    def download(self, version: Version, target: Path) -> Path:
-        """Fetch the checkpoint folder of a version."""
+    def fetch(self, version: Version, target: Path) -> Path:
+        """Fetch all that is kept of a version; return the folder."""
         with reachable(self.uri):
             source = self.client.get_model_version_download_uri(version.name, str(version.number))
             return Path(
@@ -130,6 +172,12 @@ class Registry:
                     source, dst_path=str(target), tracking_uri=self.uri
                 )
             )
+
+    def download(self, version: Version, target: Path) -> Path:
+        """Fetch a version; return the folder of its checkpoint."""
+        folder = self.fetch(version, target)
+        inside = folder / RELEASED
+        return inside if inside.is_dir() else folder  # versions of before had it alone
 
 
 def _version(found: ModelVersion) -> Version:

@@ -143,9 +143,9 @@ def load(model: str | None) -> tuple[str, dict[str, bytes]]:
     """Return the name of the exact version and the files of its checkpoint, verified."""
     with tempfile.TemporaryDirectory() as scratch:
         released = Path(scratch) / "released"
-        if model and Path(model).is_dir():
+        if model and (Path(model).is_dir() or model.endswith(".safetensors")):
             checkpoint.release(Path(model), released)
-            sha256 = hashlib.sha256((released / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+            sha256 = hashlib.sha256((released / checkpoint.MODEL).read_bytes()).hexdigest()
             name = f"{Path(model).resolve()}@{sha256[:16]}"
         else:
             registry = Registry()

@@ -310,7 +310,7 @@ def release(job: TrainJob, run_id: str) -> Trained:
         tags = {
             "task": job.task,
             "step": str(facts["step"]),
-            "sha256": sums[checkpoint.WEIGHTS],
+            "sha256": sums[checkpoint.MODEL],
             "manifest_sha256": facts["samples"]["manifest"],
             "git_revision": facts["git_revision"],
         }

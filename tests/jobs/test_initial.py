@@ -29,7 +29,7 @@ def release(folder):
     """Write a released checkpoint with random weights; return the digest of these."""
     checkpoint.save(folder / "c", State.create(LAformer(MODEL), config()), {})
     checkpoint.release(folder / "c", folder / "released")
-    return json.loads((folder / "released" / checkpoint.SUMS).read_text())[checkpoint.WEIGHTS]
+    return json.loads((folder / "released" / checkpoint.SUMS).read_text())[checkpoint.MODEL]
 
 
 def register(tracker, folder):

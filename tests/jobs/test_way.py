@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow.pyfunc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -232,6 +233,14 @@ def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
     assert images.decode((tmp_path / "o" / "y.png").read_bytes()).pixels.shape == (40, 52, 3)
 
 
+def test_mlflow_alone_restores_to_the_same_pixels(promoted, tmp_path):
+    (tmp_path / "in.png").write_bytes(images.encode(Photo(pixels=photo(1)), ".png"))
+    restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o")))
+    fetched = Registry().fetch(promoted, tmp_path)
+    restored = mlflow.pyfunc.load_model(str(fetched)).predict(photo(1)[None])
+    assert np.array_equal(restored[0], images.decode((tmp_path / "o/in.png").read_bytes()).pixels)
+
+
 def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):
     folder = tmp_path / "step"
     folder.mkdir()
@@ -250,7 +259,7 @@ def test_a_checkpoint_folder_restores_without_a_registry(promoted, tmp_path, mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     name, files = restore.load(str(folder))
     assert name.startswith(f"{folder}@")
-    assert set(files) == {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.FACTS, checkpoint.SUMS}
+    assert set(files) == {checkpoint.CONFIG, checkpoint.MODEL, checkpoint.FACTS, checkpoint.SUMS}
 
 
 @pytest.mark.parametrize(
