@@ -76,7 +76,7 @@ def run(job: DemoJob) -> Path:
         say("3/5 evaluate: the candidate on photos it never saw")
         scores = evaluate.run(EvaluateJob(model=f"{name}@{CANDIDATE}", manifest=manifest_uri))
         say("4/5 promote: candidate to champion, if it holds the gate")
-        say(promoted(name))
+        say(promoted(PromoteJob(name=name, manifest=manifest_uri)))
         say("5/5 restore: a folder of degraded photos with the champion")
         album = storage.join(folder, str(training.name))
         gate = find(recipe.task).gate
@@ -142,12 +142,12 @@ def plan_training(
     return dataclasses.replace(recipe, train=options, manifest=(manifest_uri,), name=name)
 
 
-def promoted(name: str) -> str:
+def promoted(job: PromoteJob) -> str:
     """Promote if the gate holds; a candidate that is no better is no failure of the demo."""
     try:
-        return f"promoted {promote.run(PromoteJob(name=name))}"
+        return f"promoted {promote.run(job)}"
     except JobError as error:
-        if Registry().alias(name, CHAMPION) is None:
+        if Registry().alias(job.name, CHAMPION) is None:
             raise
         return f"the champion stays: {error}"
 

@@ -264,9 +264,14 @@ def record(registry: Registry, tracker: Tracker, version: Version, found: Score)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(found.rows)), buffer)
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"{found.benchmark}-v{version.number}.parquet"
+        path = Path(scratch) / rows_file(version, found.benchmark)
         path.write_bytes(buffer.getvalue())
         tracker.file(version.run_id, path)
+
+
+def rows_file(version: Version, benchmark: str) -> str:
+    """Return the name under which the scores of images are kept with the run."""
+    return f"{benchmark}-v{version.number}.parquet"
 
 
 def table(version: Version, scores: list[Score]) -> Table:

@@ -2,11 +2,14 @@
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlflow.artifacts
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -47,6 +50,17 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A version as a list of versions shows it."""
+
+    version: Version
+    aliases: tuple[str, ...]
+    """Names that mean this version now."""
+    created_s: float
+    """When it was registered, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class Registry:
     """The registered models of a tracking server or sqlite file."""
 
@@ -69,7 +83,7 @@ class Registry:
                 self.client.create_registered_model(name)
             known = [
                 version
-                for version in self.client.search_model_versions(f"name = '{name}'")
+                for version in self._versions(name)
                 if version.tags.get("sha256") == tags["sha256"]
             ]
             if not known:
@@ -99,11 +113,8 @@ class Registry:
             except (MlflowException, TypeError) as error:
                 if getattr(error, "error_code", ABSENT[0]) not in ABSENT:
                     raise
-                names = [m.name for m in self.client.search_registered_models()]
-                raise MissingModelError(
-                    f"no model {model!r} in {place.without_secret(self.uri)}; registered are: "
-                    f"{', '.join(names) or 'none, train one with: laformer train demo'}"
-                ) from error
+                names = [m.name for m in self._pages(self.client.search_registered_models)]
+                raise MissingModelError(self._missing(model, names)) from error
         return _version(found)
 
     def alias(self, name: str, alias: str) -> Version | None:
@@ -116,9 +127,24 @@ class Registry:
     def champions(self) -> list[Version]:
         """Return the champion of every model that has one."""
         with reachable(self.uri):
-            models = self.client.search_registered_models()
+            models = self._pages(self.client.search_registered_models)
         found = [self.alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
         return [version for version in found if version is not None]
+
+    def versions(self, name: str | None = None) -> list[Listed]:
+        """Return every version of a model or of all, by name, the newest first.
+
+        Raises MissingModelError naming what is registered when there is no such model.
+        """
+        with reachable(self.uri):
+            models = {m.name: m for m in self._pages(self.client.search_registered_models)}
+            if name is not None and name not in models:
+                raise MissingModelError(self._missing(name, list(models)))
+            return [
+                Listed(_version(found), _aliases(model, found), found.creation_timestamp / 1000)
+                for model in (models[n] for n in sorted(models) if name in (None, n))
+                for found in sorted(self._versions(model.name), key=lambda v: -int(v.version))
+            ]
 
     def nominate(self, version: Version) -> None:
         """Give a version the alias candidate."""
@@ -178,6 +204,31 @@ class Registry:
         folder = self.fetch(version, target)
         inside = folder / RELEASED
         return inside if inside.is_dir() else folder  # versions of before had it alone
+
+    def _missing(self, model: str, names: list[str]) -> str:
+        return (
+            f"no model {model!r} in {place.without_secret(self.uri)}; registered are: "
+            f"{', '.join(names) or 'none, train one with: laformer train demo'}"
+        )
+
+    def _versions(self, name: str) -> list[ModelVersion]:
+        return self._pages(partial(self.client.search_model_versions, f"name = '{name}'"))
+
+    @staticmethod
+    def _pages(search: Callable[..., Any]) -> list[Any]:
+        """Return what a search finds, all pages of it."""
+        found, token = [], None
+        while True:
+            page = search(page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+def _aliases(model: RegisteredModel, found: ModelVersion) -> tuple[str, ...]:
+    numbers = model.aliases.items()
+    return tuple(sorted(alias for alias, number in numbers if int(number) == int(found.version)))
 
 
 def _version(found: ModelVersion) -> Version:

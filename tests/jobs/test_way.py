@@ -76,7 +76,7 @@ def promoted(trained):
     scores = evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}"))
     # A network of seconds may be no better than its input: what is tested is the way.
     Registry().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
-    return promote.run(PromoteJob(name=NAME))
+    return promote.run(PromoteJob(name=NAME, max_colour_shift=255))
 
 
 def test_training_leaves_a_candidate_that_says_where_it_comes_from(trained, store):
