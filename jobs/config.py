@@ -186,6 +186,18 @@ class PromoteJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelsJob:
+    """List the registered versions, or find where a restored photo comes from."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of a registered model; all when not given."""
+    receipt: Annotated[tuple[str, str] | None, arg(metavar="TARGET KEY")] = None
+    """A folder that laformer restore wrote to, and a photo below it: its way back to the commit."""
+    json: bool = False
+    """Print JSON for programs instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RestoreJob:
     """Restore a photo, a folder or a bucket; the same command again continues."""
 

@@ -220,7 +220,7 @@ class Ledger:
         written_at = time.monotonic()
         try:
             for receipt in receipts:
-                waiting.append(receipt | {"model": self.model})
+                waiting.append(receipt | {"model": self.model, "source": self.source})
                 yield receipt
                 if time.monotonic() - written_at > PART_EVERY_S:
                     self._write(waiting)

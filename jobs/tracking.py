@@ -182,6 +182,11 @@ class Tracker:
                 )
         return _run(found[0])
 
+    def run(self, run_id: str) -> Run:
+        """Return the run of an id. Raises JobError when there is none."""
+        with reachable(self.uri):
+            return _run(self.client.get_run(run_id))
+
     def pictures(self, run_id: str) -> dict[str, dict[int, str]]:
         """Return the paths of the pictures of a run by the photo's name and by step."""
         with reachable(self.uri):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import evaluate, place, prepare, promote, recipes, restore, train
+from jobs import evaluate, lineage, place, prepare, promote, recipes, restore, train
 from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.errors import JobError
 from jobs.registry import CANDIDATE, CHAMPION, Registry
@@ -153,6 +153,12 @@ def test_a_folder_is_restored_once_and_accounted_for(promoted, store):
     assert all(row["model"] == str(promoted) for row in rows)
     with pytest.raises(JobError, match="more than --max-bad-fraction 0"):
         restore.run(dataclasses.replace(job, restore=RestoreConfig(max_bad_fraction=0)))
+
+    links = lineage.trace(target, "album 1/1.png").links
+    assert lineage.UNKNOWN not in links.values()
+    assert links["version"] == str(promoted)
+    assert links["manifest sha256"] == promoted.tags["manifest_sha256"]
+    assert links["checkpoints"] == f"{store}/train/way"
 
     storage.delete(f"{target}/wide.png")  # what is no longer there is done again
     restore.run(job)
