@@ -213,10 +213,12 @@ class RestoreJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """Write a model as a graph that runs without this project."""
+    """Write a model for others: as a graph that runs without this project, or its weights."""
 
     target: Annotated[Positional[str], arg(metavar="TARGET")]
-    """File to write on this machine: model.onnx, or model.pt2 for torch.export.load."""
+    """What to write on this machine: model.onnx, model.pt2 for torch.export.load, or a folder.
+
+    The folder has the layout of the Hugging Face hub: config.json and model.safetensors."""
     model: str | None = None
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
 
@@ -224,8 +226,11 @@ class ExportJob:
         """Refuse what no writer knows."""
         if "://" in self.target:
             raise ValueError(f"target {self.target} is no file of this machine; copy it afterwards")
-        if PurePath(self.target).suffix not in (".onnx", ".pt2"):
-            raise ValueError(f"target {self.target} ends neither in .onnx nor in .pt2; use one")
+        if PurePath(self.target).suffix not in (".onnx", ".pt2", ""):
+            raise ValueError(
+                f"target {self.target} ends neither in .onnx nor in .pt2; use one, or a folder "
+                "without a suffix"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
