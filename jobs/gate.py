@@ -19,6 +19,7 @@ from jobs.errors import JobError
 from jobs.evaluate import rows_file
 from jobs.registry import Version
 from jobs.tracking import Tracker
+from pipelines.benchmarks import BENCHMARKS
 
 RESAMPLES, LEVEL = 2000, 0.95
 """Of the bootstrap: how many means are drawn, and the share of them inside the interval."""
@@ -135,8 +136,10 @@ def measured(version: Version, benchmark: str, of: str = "") -> float:
     """Return a score kept with a version. Raises JobError when it was never measured."""
     tag = f"{of}psnr_db.{benchmark}"
     if tag not in version.tags:
+        public = f" --benchmark {benchmark} --data FOLDER" if benchmark in BENCHMARKS else ""
         raise JobError(
-            f"{version} was not measured on {benchmark}; run: laformer evaluate --model {version}"
+            f"{version} was not measured on {benchmark}; run: laformer evaluate --model "
+            f"{version}{public}"
         )
     return float(version.tags[tag])
 

@@ -73,15 +73,15 @@ def all_checks(
             act="train another, or insist with --again",
         )
     names = job.benchmark or (HELD_OUT,)
+    asked = EvaluateJob(model=str(candidate), data=job.data, manifest=job.manifest)
+    subjects = [subject(name, asked, candidate) for name in names]  # refuses unknown ones
     for name in names:
         benchmark = gate_of(candidate) if name == HELD_OUT else name
         yield from score_checks(Tracker(), candidate, champion, benchmark, job.min_gain_db)
-    asked = EvaluateJob(model=str(candidate), data=job.data, manifest=job.manifest)
-    photos = Photos.of(subject(names[0], asked, candidate))
     with tempfile.TemporaryDirectory() as scratch, working(f"looking at what {candidate} restores"):
         ours = load(registry, candidate, scratch)
         name = candidate.tags["task"]
-        yield from picture_checks(ours, name, photos, job.max_colour_shift)
+        yield from picture_checks(ours, name, Photos.of(subjects[0]), job.max_colour_shift)
         timed = job.max_ms_per_megapixel is not None or job.max_slowdown is not None
         theirs = load(registry, champion, scratch) if champion and timed else None
         yield from time_checks(

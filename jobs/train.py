@@ -26,7 +26,7 @@ from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.elastic import ElasticTrainer
-from jobs.errors import JobError
+from jobs.errors import JobError, UnavailableError
 from jobs.evaluate import Judge
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
@@ -318,9 +318,15 @@ def release(job: TrainJob, run_id: str) -> Trained:
             tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))
         registry = Registry()
-        version = registry.register(f"laformer-{job.task}", released, run_id, tags)
-        if job.candidate:
-            registry.nominate(version)
+        try:
+            version = registry.register(f"laformer-{job.task}", released, run_id, tags)
+            if job.candidate:
+                registry.nominate(version)
+        except UnavailableError as error:
+            raise JobError(
+                f"the run is at its end, but not registered: {error}; the same command again "
+                "registers it"
+            ) from error
     return Trained(version, run_id, facts)
 
 

@@ -252,6 +252,11 @@ def test_a_refusal_shows_every_check_and_the_command_fails(registry, monkeypatch
     assert aliases(registry) == {CANDIDATE: 1}
 
 
+def test_a_public_benchmark_is_measured_with_its_folder():
+    checks = score_checks(Scores(), version(2), None, "cbsd68-sigma25", 0.0)
+    assert "--model m/2 --benchmark cbsd68-sigma25 --data FOLDER" in str(next(checks))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

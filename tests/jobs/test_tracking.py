@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from urllib.parse import urlsplit
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from jobs import backlog
+from jobs import backlog, place, prepare, train
+from jobs.checkpoints import StoredShelf
+from jobs.config import PrepareJob
 from jobs.errors import JobError
 from jobs.recording import MlflowObserver
 from jobs.registry import CANDIDATE, Registry
@@ -20,6 +23,7 @@ from laformer import checkpoint
 from laformer.loop import State
 from laformer.model import LAformer
 from pipelines import images
+from tests.jobs.test_way import training, upload
 from tests.networks import MODEL, config
 from tests.outages import Way
 
@@ -194,3 +198,41 @@ def test_a_run_says_what_it_runs_on_and_what_it_is_a_part_of(tracker):
     (used,) = found.inputs.dataset_inputs
     assert used.dataset.name == "manifest.parquet"
     assert used.dataset.digest == "a" * 36
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_outlives_its_tracking_server_and_catches_up(
+    cluster, server, tmp_path, monkeypatch, capsys
+):
+    way = Way(urlsplit(server).port)
+    monkeypatch.setenv("LAFORMER_STORE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{way.port}")
+    upload(str(tmp_path / "photos"), 6)
+    prepare.run(PrepareJob(photos=str(tmp_path / "photos"), holdout=0.3))
+    job = training(steps=40, checkpoint_every=8)
+    shelf = StoredShelf(place.run_folder("way"))
+
+    def cut():
+        while not shelf.complete():
+            time.sleep(0.02)
+        way.cut()
+
+    threading.Thread(target=cut, daemon=True).start()
+    with pytest.raises(JobError, match=r"at its end, but not registered: .* the same command"):
+        train.run(job)
+    told = capsys.readouterr().out
+    assert told.count("cannot be reached") == 2  # the numbers wait; the run stays open
+    assert "logs or pictures have not reached MLflow: they wait in" in told
+    assert (tmp_path / "train" / "way" / "unsent.jsonl").exists()
+
+    way.open()
+    done = train.run(job)
+    assert not (tmp_path / "train" / "way" / "unsent.jsonl").exists()
+    tracker = Tracker()
+    assert [step for step, _ in tracker.history(done.run_id, "loss")] == [*range(3, 40, 3), 40]
+    assert len(tracker.times_s(done.run_id, "val_psnr_db")) == 5
+    pictures = tracker.pictures(done.run_id)
+    assert all(paths.keys() == {8, 16, 24, 32, 40} for paths in pictures.values())
+    assert tracker.run(done.run_id).status == "FINISHED"
+    way.close()
