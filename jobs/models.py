@@ -8,8 +8,8 @@ if __name__ == "__main__":
     sys.exit(cli.main(["models", *sys.argv[1:]]))
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from rich.table import Table
@@ -30,12 +30,13 @@ def run(job: ModelsJob) -> list[dict[str, Any]]:
     """Print the versions, or the lineage of a photo; return what was printed."""
     if job.receipt is not None:
         links = lineage.trace(*job.receipt).links
-        show([links], table_of_links(links), as_json=job.json)
+        show([links], [table_of_links(links)], as_json=job.json)
         return [links]
     registry = Registry()
     names = RunNames(Tracker())
     rows = [facts(listed, names) for listed in registry.versions(job.name)]
-    show(rows, table_of_versions(rows), as_json=job.json)
+    tables = [table_of(name, list(group)) for name, group in groupby(rows, lambda r: r["name"])]
+    show(rows, tables, as_json=job.json)
     if not rows and not job.json:
         shown = place.without_secret(registry.uri)
         say(f"no model in {shown}; train one with: laformer train demo")
@@ -65,6 +66,8 @@ def facts(listed: Listed, names: RunNames) -> dict[str, Any]:
     version, tags = listed.version, listed.version.tags
     return {
         "version": str(version),
+        "name": version.name,
+        "number": version.number,
         "aliases": list(listed.aliases),
         "task": tags.get("task"),
         "scores": scores(tags),
@@ -90,18 +93,19 @@ def scores(tags: dict[str, str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def show(rows: list[dict[str, Any]], table: Table, *, as_json: bool) -> None:
-    """Print a table, or JSON that nothing wraps."""
+def show(rows: list[dict[str, Any]], tables: list[Table], *, as_json: bool) -> None:
+    """Print tables, or JSON that nothing wraps."""
     if as_json:
         print(json.dumps(rows, indent=2))
-    elif rows:
+        return
+    for table in tables:
         CONSOLE.print(table)
 
 
-def table_of_versions(rows: Iterable[dict[str, Any]]) -> Table:
-    """Return a line for each version."""
-    shown = Table()
-    for column in ("version", "aliases", "PSNR in dB (of the input)", "step", "run", "MB", "made"):
+def table_of(name: str, rows: list[dict[str, Any]]) -> Table:
+    """Return a line for each version of a model."""
+    shown = Table(title=name, title_justify="left")
+    for column in ("", "aliases", "PSNR (input), dB", "step", "run", "MB", "made"):
         shown.add_column(column, overflow="fold")
     for row in rows:
         measured = "\n".join(
@@ -110,8 +114,8 @@ def table_of_versions(rows: Iterable[dict[str, Any]]) -> Table:
             if "psnr_db" in found
         )
         shown.add_row(
-            row["version"],
-            ", ".join(row["aliases"]) or "-",
+            str(row["number"]),
+            "\n".join(row["aliases"]) or "-",
             measured or "-",
             "-" if row["step"] is None else f"{row['step']:,}",
             row["run"] or "deleted",
