@@ -118,19 +118,20 @@ class StoredShelf:
 
 
 def named(model: str) -> str | None:
-    """Return the folder of a checkpoint that a user named, from the root on.
+    """Return the folder of a checkpoint, or the weights, that a user named, from the root on.
 
     None for another kind of name: that of a registered model.
     """
     if "://" in model:
         return storage.absolute(model)
-    return str(Path(model).resolve()) if Path(model).is_dir() else None
+    is_path = Path(model).is_dir() or model.endswith(".safetensors")
+    return str(Path(model).resolve()) if is_path else None
 
 
 def fetch(uri: str, scratch: Path) -> Path:
     """Return the folder of a checkpoint, verified; of a remote one the copy in `scratch`.
 
-    Raises CheckpointError, naming the uri, when it is missing, incomplete or damaged.
+    A file of released weights is returned as it is. Raises CheckpointError, naming the uri, when it is missing, incomplete or damaged.
     """
     folder = Path(uri)
     if storage.is_remote(uri):
@@ -139,6 +140,8 @@ def fetch(uri: str, scratch: Path) -> Path:
         found = {entry.key for entry in storage.list_entries(uri, ("",))}
         for name in found.intersection(checkpoint.FILES):
             (folder / name).write_bytes(storage.get(storage.join(uri, name)))
+    if folder.is_file():
+        return folder
     try:
         checkpoint.verify(folder)
     except CheckpointError as error:

@@ -24,8 +24,9 @@ VERBS: dict[str, tuple[type, str]] = {
     "report": (config.ReportJob, "write a page about a training run"),
     "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
     "promote": (config.PromoteJob, "make a better candidate the champion"),
+    "models": (config.ModelsJob, "list versions, or trace a restored photo back"),
     "restore": (config.RestoreJob, "restore a photo, a folder or a bucket"),
-    "export": (config.ExportJob, "write a model as a graph: ONNX or torch.export"),
+    "export": (config.ExportJob, "write a model for others: ONNX, torch.export, Hugging Face"),
     "demo": (config.DemoJob, "all of the above once, on real photos"),
 }
 USAGE = "usage: laformer VERB ...      laformer VERB --help explains one\n\n"

@@ -1,5 +1,6 @@
 """What each verb is told: one dataclass a verb, standard library and tyro only."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Annotated
@@ -150,10 +151,51 @@ class EvaluateJob:
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteJob:
-    """Give the alias champion to a candidate that holds the gate."""
+    """Give the alias champion to a candidate that holds the gate, or back to the previous one."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """Name of the registered model, for example laformer-denoise-gaussian."""
+    benchmark: UseAppendAction[tuple[str, ...]] = ()
+    """A benchmark on which both were measured, once for each; the held-out photos when none is."""
+    data: str | None = None
+    """Folder that holds the benchmarks' folders (cbsd68, kodak24, ...)."""
+    manifest: str | None = None
+    """Manifest whose held-out photos are looked at; $LAFORMER_STORE/manifest.parquet by default."""
+    min_gain_db: float = 0.0
+    """The gain over the champion must be above this in dB, with its whole 95 % interval."""
+    max_ms_per_megapixel: float | None = None
+    """Longest median time of a megapixel of input on this machine, in ms; any when not given."""
+    max_slowdown: float | None = None
+    """Most times of the champion's median time, measured in turn with it; any when not given."""
+    max_colour_shift: float = 4.0
+    """Most levels of 255 by which a channel's mean may shift on clean photos."""
+    again: bool = False
+    """Promote a candidate although it was rolled back before."""
+    rollback: bool = False
+    """Return to the champion before this one; nothing is checked."""
+
+    def __post_init__(self) -> None:
+        """Refuse ceilings that nothing holds."""
+        for name in ("max_ms_per_megapixel", "max_slowdown", "max_colour_shift"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} {value:g} is not positive; use a number above 0")
+        if not math.isfinite(self.min_gain_db):
+            raise ValueError(f"min_gain_db {self.min_gain_db} is no number; use for example 0.05")
+        if self.again and self.rollback:
+            raise ValueError("rollback returns to an earlier champion; leave --again out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsJob:
+    """List the registered versions, or find where a restored photo comes from."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of a registered model; all when not given."""
+    receipt: Annotated[tuple[str, str] | None, arg(metavar="TARGET KEY")] = None
+    """A folder that laformer restore wrote to, and a photo below it: its way back to the commit."""
+    json: bool = False
+    """Print JSON for programs instead of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +214,12 @@ class RestoreJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """Write a model as a graph that runs without this project."""
+    """Write a model for others: as a graph that runs without this project, or its weights."""
 
     target: Annotated[Positional[str], arg(metavar="TARGET")]
-    """File to write on this machine: model.onnx, or model.pt2 for torch.export.load."""
+    """What to write on this machine: model.onnx, model.pt2 for torch.export.load, or a folder.
+
+    The folder has the layout of the Hugging Face hub: config.json and model.safetensors."""
     model: str | None = None
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
 
@@ -183,8 +227,11 @@ class ExportJob:
         """Refuse what no writer knows."""
         if "://" in self.target:
             raise ValueError(f"target {self.target} is no file of this machine; copy it afterwards")
-        if PurePath(self.target).suffix not in (".onnx", ".pt2"):
-            raise ValueError(f"target {self.target} ends neither in .onnx nor in .pt2; use one")
+        if PurePath(self.target).suffix not in (".onnx", ".pt2", ""):
+            raise ValueError(
+                f"target {self.target} ends neither in .onnx nor in .pt2; use one, or a folder "
+                "without a suffix"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,9 @@ from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.page import Command, Curve, Page, Pair, Score, render
+from jobs.registry import CANDIDATE, CHAMPION, Registry
 from jobs.release import Trained
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker
+from jobs.tracking import Tracker
 from laformer import metrics
 from pipelines import images, storage
 from pipelines.benchmarks import Benchmark
@@ -76,7 +77,7 @@ def run(job: DemoJob) -> Path:
         say("3/5 evaluate: the candidate on photos it never saw")
         scores = evaluate.run(EvaluateJob(model=f"{name}@{CANDIDATE}", manifest=manifest_uri))
         say("4/5 promote: candidate to champion, if it holds the gate")
-        say(promoted(name))
+        say(promoted(PromoteJob(name=name, manifest=manifest_uri)))
         say("5/5 restore: a folder of degraded photos with the champion")
         album = storage.join(folder, str(training.name))
         gate = find(recipe.task).gate
@@ -142,12 +143,12 @@ def plan_training(
     return dataclasses.replace(recipe, train=options, manifest=(manifest_uri,), name=name)
 
 
-def promoted(name: str) -> str:
+def promoted(job: PromoteJob) -> str:
     """Promote if the gate holds; a candidate that is no better is no failure of the demo."""
     try:
-        return f"promoted {promote.run(PromoteJob(name=name))}"
+        return f"promoted {promote.run(job)}"
     except JobError as error:
-        if Tracker().alias(name, CHAMPION) is None:
+        if Registry().alias(job.name, CHAMPION) is None:
             raise
         return f"the champion stays: {error}"
 

@@ -7,3 +7,7 @@ class JobError(Exception):
 
 class MissingModelError(JobError):
     """A model, version or alias that the registry answers it does not have."""
+
+
+class UnavailableError(JobError):
+    """A service that does not do now what it may do later: it is away, or refuses the user."""

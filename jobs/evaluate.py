@@ -28,8 +28,9 @@ from jobs.cluster import Cluster, connected
 from jobs.config import EvaluateJob
 from jobs.console import CONSOLE, bar, say
 from jobs.errors import JobError
+from jobs.registry import Registry, Version
 from jobs.restore import LoadRestorer, load
-from jobs.tracking import Tracker, Version
+from jobs.tracking import Tracker
 from laformer import metrics
 from pipelines import images, manifest, storage
 from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
@@ -92,15 +93,15 @@ class Subject:
 
 def run(job: EvaluateJob) -> list[Score]:
     """Measure a model on every benchmark asked for; keep the scores with the version."""
-    tracker = Tracker()
-    version = tracker.resolve(job.model)
+    registry = Registry()
+    version = registry.resolve(job.model)
     subjects = [subject(name, job, version) for name in job.benchmark or (HELD_OUT,)]
     _, files = load(str(version))
     scores = []
     with connected() as cluster:
         for chosen in subjects:
             scores.append(measure(chosen, files, cluster))
-            record(tracker, version, scores[-1])
+            record(registry, Tracker(), version, scores[-1])
     CONSOLE.print(table(version, scores))
     return scores
 
@@ -246,9 +247,9 @@ def compared(image: Any, protocol: Protocol) -> Any:
             return inside
 
 
-def record(tracker: Tracker, version: Version, found: Score) -> None:
+def record(registry: Registry, tracker: Tracker, version: Version, found: Score) -> None:
     """Keep a score with its version, and the images' scores with its run."""
-    tracker.tag(
+    registry.tag(
         version,
         {f"{name}.{found.benchmark}": f"{value:.4f}" for name, value in found.means.items()}
         | {
@@ -263,9 +264,14 @@ def record(tracker: Tracker, version: Version, found: Score) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(found.rows)), buffer)
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"{found.benchmark}-v{version.number}.parquet"
+        path = Path(scratch) / rows_file(version, found.benchmark)
         path.write_bytes(buffer.getvalue())
         tracker.file(version.run_id, path)
+
+
+def rows_file(version: Version, benchmark: str) -> str:
+    """Return the name under which the scores of images are kept with the run."""
+    return f"{benchmark}-v{version.number}.parquet"
 
 
 def table(version: Version, scores: list[Score]) -> Table:

@@ -51,7 +51,7 @@ def origin(job: TrainJob, run: str, *, begun: bool) -> Origin | None:
     differing = initial.check(files, job.model, name, partial=job.init_partial)
     tell(name, differing)
     model = checkpoints.named(job.init) or name
-    return Origin(model, json.loads(files[checkpoint.SUMS])[checkpoint.WEIGHTS], files)
+    return Origin(model, json.loads(files[checkpoint.SUMS])[checkpoint.MODEL], files)
 
 
 def means(given: str, model: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.console import Bar, bar, say
-from jobs.tracking import Array, MlflowObserver, RunRecorder
+from jobs.recording import Array, MlflowObserver, RunRecorder
 from jobs.watching import here, watched
 
 LINE_EVERY_S = 60.0

@@ -7,29 +7,86 @@ if __name__ == "__main__":
 
     sys.exit(cli.main(["promote", *sys.argv[1:]]))
 
-from jobs.config import PromoteJob
-from jobs.console import say
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.config import EvaluateJob, PromoteJob
+from jobs.console import CONSOLE, say, working
 from jobs.errors import JobError
-from jobs.evaluate import CAPTURED, task_of
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker, Version
+from jobs.evaluate import CAPTURED, HELD_OUT, subject, task_of
+from jobs.gate import Check, score_checks, table
+from jobs.inspection import Photos, picture_checks, time_checks
+from jobs.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, Version
+from jobs.tracking import Tracker
+from laformer.restore import Restorer
 
 
 def run(job: PromoteJob) -> Version:
-    """Make the candidate the champion if it beats the degraded input and the present champion.
+    """Make the candidate the champion if every check holds; return the champion.
 
-    Both are compared on the held-out photos under the same protocol. Raises JobError with the
-    numbers when it does not.
+    It beats its input and the champion on each benchmark, under its protocol; its numbers are
+    finite, its colours stay, and it is as fast as is asked for. Raises JobError after the table of
+    all checks when one does not hold.
     """
-    tracker = Tracker()
-    candidate = tracker.resolve(f"{job.name}@{CANDIDATE}")
-    champion = tracker.alias(job.name, CHAMPION)
+    registry = Registry()
+    if job.rollback:
+        return roll_back(registry, job.name)
+    candidate = registry.resolve(f"{job.name}@{CANDIDATE}")
+    champion = registry.alias(job.name, CHAMPION)
     if champion is not None and champion.number == candidate.number:
         say(f"{candidate} is the champion already")
         return candidate
-    judge(candidate, champion, gate_of(candidate))
-    tracker.promote(candidate)
+    checks = list(all_checks(job, registry, candidate, champion))
+    CONSOLE.print(table(candidate, champion, checks))
+    failed = [check for check in checks if not check.holds]
+    if failed:
+        raise JobError(
+            f"{candidate} is not promoted, {len(failed)} of {len(checks)} checks do not hold: "
+            + "; ".join(map(str, failed))
+        )
+    registry.promote(candidate)
     say(f"{candidate} is the champion of {job.name}")
     return candidate
+
+
+def roll_back(registry: Registry, name: str) -> Version:
+    """Return to the previous champion; the same again changes nothing."""
+    before, champion = registry.roll_back(name)
+    if before.number == champion.number:
+        say(f"{champion} is the champion already: it was returned to before")
+    else:
+        say(f"{champion} is the champion of {name} again, instead of {before}")
+    return champion
+
+
+def all_checks(
+    job: PromoteJob, registry: Registry, candidate: Version, champion: Version | None
+) -> Iterator[Check]:
+    """Yield every check of the gate, whether it holds or not."""
+    if candidate.tags.get(ROLLED_BACK) == "true" and not job.again:
+        yield Check(
+            what="history",
+            found=f"{candidate} was champion and was rolled back",
+            rule="never rolled back",
+            holds=False,
+            act="train another, or insist with --again",
+        )
+    names = job.benchmark or (HELD_OUT,)
+    asked = EvaluateJob(model=str(candidate), data=job.data, manifest=job.manifest)
+    subjects = [subject(name, asked, candidate) for name in names]  # refuses unknown ones
+    for name in names:
+        benchmark = gate_of(candidate) if name == HELD_OUT else name
+        yield from score_checks(Tracker(), candidate, champion, benchmark, job.min_gain_db)
+    with tempfile.TemporaryDirectory() as scratch, working(f"looking at what {candidate} restores"):
+        ours = load(registry, candidate, scratch)
+        name = candidate.tags["task"]
+        yield from picture_checks(ours, name, Photos.of(subjects[0]), job.max_colour_shift)
+        timed = job.max_ms_per_megapixel is not None or job.max_slowdown is not None
+        theirs = load(registry, champion, scratch) if champion and timed else None
+        yield from time_checks(
+            ours, theirs, most_ms=job.max_ms_per_megapixel, most_times=job.max_slowdown
+        )
 
 
 def gate_of(candidate: Version) -> str:
@@ -39,34 +96,6 @@ def gate_of(candidate: Version) -> str:
     return captured if f"psnr_db.{captured}" in candidate.tags else made
 
 
-def judge(candidate: Version, champion: Version | None, benchmark: str) -> None:
-    """Raise JobError unless the candidate beats its input and the champion on a benchmark."""
-    psnr_db, input_db = measured(candidate, benchmark), measured(candidate, benchmark, "input_")
-    if psnr_db <= input_db:
-        raise JobError(
-            f"{candidate} has {psnr_db:.2f} dB on {benchmark}, its degraded input {input_db:.2f}: "
-            "not promoted; train longer"
-        )
-    if champion is None:
-        return
-    best_db = measured(champion, benchmark)
-    if champion.tags[f"images.{benchmark}"] != candidate.tags[f"images.{benchmark}"]:
-        raise JobError(
-            f"{candidate} and the champion {champion} were measured on other photos; "
-            f"measure the champion again with: laformer evaluate --model {champion}"
-        )
-    if psnr_db <= best_db:
-        raise JobError(
-            f"{candidate} has {psnr_db:.2f} dB on {benchmark}, the champion {champion} "
-            f"{best_db:.2f}: not promoted"
-        )
-
-
-def measured(version: Version, benchmark: str, of: str = "") -> float:
-    """Return a score kept with a version. Raises JobError when it was never measured."""
-    tag = f"{of}psnr_db.{benchmark}"
-    if tag not in version.tags:
-        raise JobError(
-            f"{version} was not measured on {benchmark}; run: laformer evaluate --model {version}"
-        )
-    return float(version.tags[tag])
+def load(registry: Registry, version: Version, scratch: str) -> Restorer:
+    """Return the network of a version, ready to restore."""
+    return Restorer.load(registry.download(version, Path(scratch)))

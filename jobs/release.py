@@ -10,9 +10,10 @@ from jobs import recipes
 from jobs.checkpoints import StoredShelf
 from jobs.config import TrainJob
 from jobs.console import say, working
-from jobs.errors import JobError
+from jobs.errors import JobError, UnavailableError
+from jobs.registry import Registry, Version
 from jobs.runs import JOB_FILE, shelf_of
-from jobs.tracking import Tracker, Version
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from laformer.errors import CheckpointError
 from laformer.patience import ENDED_EARLY, Record
@@ -70,7 +71,7 @@ def best(shelf: StoredShelf, scratch: Path) -> Path:
     raise JobError(f"the run at {shelf.uri} has no good checkpoint; delete it and train again")
 
 
-def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
+def release(job: TrainJob, run_id: str) -> Trained:
     """Verify the best checkpoint, strip it to what restoring needs and register it."""
     with tempfile.TemporaryDirectory() as scratch, working("registering the best checkpoint"):
         released = best(shelf_of(job), Path(scratch))
@@ -79,16 +80,23 @@ def release(job: TrainJob, tracker: Tracker, run_id: str) -> Trained:
         tags = {
             "task": job.task,
             "step": str(facts["step"]),
-            "sha256": sums[checkpoint.WEIGHTS],
+            "sha256": sums[checkpoint.MODEL],
             "manifest_sha256": facts["samples"]["manifest"],
             "git_revision": facts["git_revision"],
         }
         if facts.get("init"):
             tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))
-        version = tracker.register(f"laformer-{job.task}", released, run_id, tags)
-        if job.candidate:
-            tracker.nominate(version)
+        registry = Registry()
+        try:
+            version = registry.register(f"laformer-{job.task}", released, run_id, tags)
+            if job.candidate:
+                registry.nominate(version)
+        except UnavailableError as error:
+            raise JobError(
+                f"the run is at its end, but not registered: {error}; the same command again "
+                "registers it"
+            ) from error
     return Trained(version, run_id, facts)
 
 

@@ -30,7 +30,7 @@ from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
 from jobs.errors import JobError
-from jobs.tracking import CHAMPION, Tracker, Version
+from jobs.registry import CHAMPION, Registry, Version
 from laformer import checkpoint
 from laformer.errors import ModelError
 from laformer.restore import Restorer
@@ -145,26 +145,26 @@ def load(model: str | None) -> tuple[str, dict[str, bytes]]:
         released = Path(scratch) / "released"
         if model and (folder := checkpoints.named(model)):
             checkpoint.release(checkpoints.fetch(folder, Path(scratch) / "copy"), released)
-            sha256 = hashlib.sha256((released / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+            sha256 = hashlib.sha256((released / checkpoint.MODEL).read_bytes()).hexdigest()
             name = f"{folder}@{sha256[:16]}"
         else:
-            tracker = Tracker()
-            version = tracker.resolve(model) if model else only_champion(tracker)
+            registry = Registry()
+            version = registry.resolve(model) if model else only_champion(registry)
             name = str(version)
-            checkpoint.release(tracker.download(version, Path(scratch)), released)
+            checkpoint.release(registry.download(version, Path(scratch)), released)
         return name, {path.name: path.read_bytes() for path in released.iterdir()}
 
 
-def only_champion(tracker: Tracker) -> Version:
+def only_champion(registry: Registry) -> Version:
     """Return the one champion there is. Raises JobError when there is none or a choice."""
-    champions = tracker.champions()
+    champions = registry.champions()
     if len(champions) == 1:
         return champions[0]
     names = ", ".join(f"{version.name}@{CHAMPION}" for version in champions)
     if names:
         raise JobError(f"there are several champions; choose one with --model: {names}")
     raise JobError(
-        f"no model in {place.without_secret(tracker.uri)} is a champion; make one with: make "
+        f"no model in {place.without_secret(registry.uri)} is a champion; make one with: make "
         "demo, or name a version or a checkpoint folder with --model"
     )
 
@@ -220,7 +220,7 @@ class Ledger:
         written_at = time.monotonic()
         try:
             for receipt in receipts:
-                waiting.append(receipt | {"model": self.model})
+                waiting.append(receipt | {"model": self.model, "source": self.source})
                 yield receipt
                 if time.monotonic() - written_at > PART_EVERY_S:
                     self._write(waiting)

@@ -1,63 +1,40 @@
-"""MLflow: runs, numbers, pictures and versions of models. The only file that imports it."""
+"""Runs as MLflow keeps them: values, numbers by step, pictures and files."""
 
 import contextlib
-import logging
-import os
-import queue
 import re
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import mlflow.artifacts
-import numpy as np
-from mlflow.entities import Metric, Param
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from jobs import place
-from jobs.errors import JobError, MissingModelError
+from jobs.connection import connect, reachable
+from jobs.console import say
+from jobs.errors import JobError, UnavailableError
 from pipelines import storage
 
-CANDIDATE, CHAMPION = "candidate", "champion"
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""Codes with which MLflow says that a name, version or alias is not there."""
-CLOSE_S = 60.0
-"""Longest wait at the end of a run for numbers that tracking has not taken yet."""
 SHOWN_RUNS = 10
 """Runs that a message names."""
 PICTURES = "pictures"
 """Folder of a run's pictures among its files."""
 PARAMS_AT_ONCE = 100
 """Parameters that MLflow takes in one call."""
+POINTS_AT_ONCE = 1000
+"""Numbers that MLflow takes in one call."""
+DIGEST_CHARS = 36
+"""Characters that MLflow keeps of the digest of a dataset."""
 RUN_TAG = "laformer.run"
 """Tag that ties a tracking run to the folder of its checkpoints."""
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version of a model."""
-
-    name: str
-    """Name in the registry."""
-    number: int
-    """Its version, counted from 1."""
-    run_id: str
-    """The tracking run that made it."""
-    tags: dict[str, str]
-    """What is known of it: task, scores, digests."""
-
-    def __str__(self) -> str:
-        """Return the name under which it can be asked for again."""
-        return f"{self.name}/{self.number}"
+PARENT_TAG = "mlflow.parentRunId"
+"""Tag by which MLflow's pages show a run below another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,47 +57,95 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A number of a run at a step."""
+
+    name: str
+    value: float
+    time_ms: int
+    """When it was found, in ms since 1970: a later one of the same step counts instead."""
+    step: int
+
+
+@dataclass(frozen=True)
 class Tracker:
-    """A tracking server or sqlite file."""
+    """The runs of a tracking server or sqlite file."""
 
     uri: str = field(default_factory=place.tracking_uri)
 
     @property
     def client(self) -> MlflowClient:
-        """Return a client; making one costs nothing, the first call opens the connection."""
-        quiet()
-        # Not mlflow.set_tracking_uri: it would change the environment of this process.
-        return MlflowClient(self.uri, self.uri)
+        """Return a client."""
+        return connect(self.uri)
 
-    def continue_run(self, experiment: str, run: str, params: dict[str, str]) -> str:
-        """Return the id of the tracking run of a training run, made at its first start."""
+    def continue_run(
+        self, experiment: str, run: str, params: dict[str, str], *, parent: str | None = None
+    ) -> str:
+        """Return the id of the tracking run of a training run, made at its first start.
+
+        `run` is the folder of its checkpoints; `parent` the id of the run that it is a part of.
+        """
         with reachable(self.uri):
             experiment_id = self._experiment(experiment)
             run = quote(run, safe=":/ ")  # MLflow's filters have no escape for an apostrophe
             found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run}'")
             if found:
-                self.client.set_terminated(found[0].info.run_id, "RUNNING")
-                return str(found[0].info.run_id)
-            name = run.rsplit("/", 1)[-1]
-            created = self.client.create_run(experiment_id, tags={RUN_TAG: run}, run_name=name)
-            named = [Param(key, value) for key, value in params.items()]
+                run_id, known = found[0].info.run_id, found[0].data.params
+                self.client.set_terminated(run_id, "RUNNING")
+            else:
+                tags = {RUN_TAG: run} | ({PARENT_TAG: parent} if parent else {})
+                name = run.rsplit("/", 1)[-1]
+                created = self.client.create_run(experiment_id, tags=tags, run_name=name)
+                run_id, known = created.info.run_id, {}
+            # A driver that was killed at its start has left some of them out.
+            named = [Param(key, value) for key, value in params.items() if key not in known]
             for first in range(0, len(named), PARAMS_AT_ONCE):
-                some = named[first : first + PARAMS_AT_ONCE]
-                self.client.log_batch(created.info.run_id, params=some)
-            return str(created.info.run_id)
+                self.client.log_batch(run_id, params=named[first : first + PARAMS_AT_ONCE])
+            return str(run_id)
+
+    def describe(self, run_id: str, tags: dict[str, str]) -> None:
+        """Say of a run what may be another thing when it is continued: machines, versions."""
+        with reachable(self.uri):
+            self.client.log_batch(run_id, tags=[RunTag(key, str(tags[key])) for key in tags])
+
+    def trained_on(self, run_id: str, digests: dict[str, str]) -> None:
+        """Say which manifests a run trains on: their digests by uri. Twice is once."""
+        context = [InputTag("mlflow.data.context", "training")]
+        inputs = [
+            DatasetInput(
+                Dataset(uri.rsplit("/", 1)[-1], digest[:DIGEST_CHARS], "manifest", uri), context
+            )
+            for uri, digest in digests.items()
+        ]
+        with reachable(self.uri):
+            self.client.log_inputs(run_id, inputs)
 
     def finish_run(self, run_id: str, *, failed: bool = False) -> None:
-        """Mark a run as over."""
-        with reachable(self.uri):
-            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        """Mark a run as over. A server that is away hides nothing of how it ended."""
+        try:
+            with reachable(self.uri):
+                self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        except UnavailableError as error:
+            say(f"warning: the run stays open in MLflow: {error}")
 
     def metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
         """Record numbers of a run."""
-        now = int(time.time() * 1000)
+        now_ms = int(time.time() * 1000)
+        self.points(run_id, [Point(name, value, now_ms, step) for name, value in metrics.items()])
+
+    def points(self, run_id: str, points: Iterable["Point"]) -> None:
+        """Record numbers of any steps; the same point twice is once, whatever was lost between."""
+        found = [Metric(p.name, p.value, p.time_ms, p.step) for p in points]
         with reachable(self.uri):
-            self.client.log_batch(
-                run_id, [Metric(name, value, now, step) for name, value in metrics.items()]
-            )
+            for first in range(0, len(found), POINTS_AT_ONCE):
+                self.client.log_batch(run_id, found[first : first + POINTS_AT_ONCE])
+
+    def picture(self, run_id: str, step: int, name: str, png: bytes) -> None:
+        """Record a picture of a step; it replaces one of the same step and name."""
+        with reachable(self.uri), tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / f"step_{step:08d}.png"
+            path.write_bytes(png)
+            self.client.log_artifact(run_id, str(path), f"{PICTURES}/{name.replace('/', '_')}")
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return a metric by step; the last value counts where a step was logged twice."""
@@ -157,6 +182,11 @@ class Tracker:
                 )
         return _run(found[0])
 
+    def run(self, run_id: str) -> Run:
+        """Return the run of an id. Raises JobError when there is none."""
+        with reachable(self.uri):
+            return _run(self.client.get_run(run_id))
+
     def pictures(self, run_id: str) -> dict[str, dict[int, str]]:
         """Return the paths of the pictures of a run by the photo's name and by step."""
         with reachable(self.uri):
@@ -183,90 +213,6 @@ class Tracker:
         with reachable(self.uri):
             self.client.log_artifact(run_id, str(path))
 
-    def register(self, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Version:
-        """Register a released checkpoint folder as a version.
-
-        The same weights are registered once: a second call returns the first version.
-        """
-        with reachable(self.uri):
-            with contextlib.suppress(MlflowException):
-                self.client.create_registered_model(name)
-            known = [
-                version
-                for version in self.client.search_model_versions(f"name = '{name}'")
-                if version.tags.get("sha256") == tags["sha256"]
-            ]
-            if not known:
-                # A folder of its own: a run trained anew must not change an earlier version.
-                path = f"model/{tags['sha256'][:16]}"
-                self.client.log_artifacts(run_id, str(folder), path)
-                source = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
-                known = [self.client.create_model_version(name, source, run_id=run_id, tags=tags)]
-            return _version(known[0])
-
-    def resolve(self, model: str) -> Version:
-        """Return the version that name@alias or name/version means now.
-
-        MLflow's own `models:/` may stand before it. Raises MissingModelError naming what is
-        registered when there is no such model.
-        """
-        model = model.removeprefix("models:/")
-        with reachable(self.uri):
-            try:
-                if "@" in model:
-                    found = self.client.get_model_version_by_alias(*model.split("@", 1))
-                else:
-                    found = self.client.get_model_version(*model.split("/", 1))
-            except (MlflowException, TypeError) as error:
-                if getattr(error, "error_code", ABSENT[0]) not in ABSENT:
-                    raise
-                names = [m.name for m in self.client.search_registered_models()]
-                raise MissingModelError(
-                    f"no model {model!r} in {place.without_secret(self.uri)}; registered are: "
-                    f"{', '.join(names) or 'none, train one with: laformer train demo'}"
-                ) from error
-        return _version(found)
-
-    def alias(self, name: str, alias: str) -> Version | None:
-        """Return the version behind an alias, or None if the registry says there is none."""
-        try:
-            return self.resolve(f"{name}@{alias}")
-        except MissingModelError:
-            return None
-
-    def champions(self) -> list[Version]:
-        """Return the champion of every model that has one."""
-        with reachable(self.uri):
-            models = self.client.search_registered_models()
-        found = [self.alias(m.name, CHAMPION) for m in models if CHAMPION in m.aliases]
-        return [version for version in found if version is not None]
-
-    def nominate(self, version: Version) -> None:
-        """Give a version the alias candidate."""
-        with reachable(self.uri):
-            self.client.set_registered_model_alias(version.name, CANDIDATE, str(version.number))
-
-    def promote(self, version: Version) -> None:
-        """Give a version the alias champion."""
-        with reachable(self.uri):
-            self.client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
-
-    def tag(self, version: Version, tags: dict[str, str]) -> None:
-        """Add what was found out about a version."""
-        with reachable(self.uri):
-            for key, value in tags.items():
-                self.client.set_model_version_tag(version.name, str(version.number), key, value)
-
-    def download(self, version: Version, target: Path) -> Path:
-        """Fetch the checkpoint folder of a version."""
-        with reachable(self.uri):
-            source = self.client.get_model_version_download_uri(version.name, str(version.number))
-            return Path(
-                mlflow.artifacts.download_artifacts(
-                    source, dst_path=str(target), tracking_uri=self.uri
-                )
-            )
-
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
@@ -278,89 +224,6 @@ class Tracker:
         # Without the tag MLflow's pages show an experiment as one on prompts.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
-
-
-@dataclass(frozen=True)
-class MlflowObserver:
-    """Makes the observer of a worker: a value that can be pickled."""
-
-    uri: str
-    run_id: str
-
-    def __call__(self) -> "RunRecorder":
-        """Connect, inside the worker."""
-        return RunRecorder(self.uri, self.run_id)
-
-
-class RunRecorder:
-    """Records a run from a thread of its own: tracking never holds up training."""
-
-    def __init__(self, uri: str, run_id: str) -> None:
-        self.run_id = run_id
-        self.lost = 0
-        self.client = Tracker(uri).client
-        self.queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
-        self.thread = threading.Thread(target=self._drain, name="tracking", daemon=True)
-        self.thread.start()
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record numbers of a step."""
-        now = int(time.time() * 1000)
-        batch = [Metric(name, value, now, step) for name, value in metrics.items()]
-        self.queue.put(("log_batch", (self.run_id, batch)))
-
-    def picture(self, step: int, name: str, pixels: Array) -> None:
-        """Record a picture (H, W, 3) uint8."""
-        path = f"{PICTURES}/{name.replace('/', '_')}/step_{step:08d}.png"
-        self.queue.put(("log_image", (self.run_id, pixels, path)))
-
-    def close(self) -> None:
-        """Wait until everything is recorded, but not for a server that is away."""
-        self.queue.put(None)
-        self.thread.join(CLOSE_S)
-        if self.thread.is_alive():
-            logging.getLogger(__name__).error("MLflow has not taken the last of the numbers")
-
-    def _drain(self) -> None:
-        while (item := self.queue.get()) is not None:
-            verb, arguments = item
-            try:
-                getattr(self.client, verb)(*arguments)
-            except Exception:  # tracking may be away; training goes on without its numbers
-                self.lost += 1
-                logging.getLogger(__name__).exception("MLflow did not take %s", verb)
-
-
-@contextlib.contextmanager
-def reachable(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into one message: it is away, refuses, or says why not."""
-    shown = place.without_secret(uri)
-    try:
-        yield
-    except MlflowException as error:
-        text = str(error).splitlines()[0]
-        if any(word in text for word in ("Max retries", "Connection", "timed out", "locked")):
-            message = (
-                f"MLflow at {shown} cannot be reached; start it or unset MLFLOW_TRACKING_URI to "
-                "use a local sqlite file"
-            )
-        elif any(word in text for word in ("401", "403", "Unauthorized", "PERMISSION_DENIED")):
-            message = (
-                f"MLflow at {shown} refuses these credentials; check MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD"
-            )
-        else:
-            message = f"MLflow at {shown} says: {text}; check MLFLOW_TRACKING_URI"
-        raise JobError(message) from error
-
-
-def quiet() -> None:
-    """Keep migrations and download bars out of the terminal, and waits for a dead server short."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s instead of 4 minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _run(found: Any) -> Run:
@@ -376,7 +239,3 @@ def _run(found: Any) -> Run:
         params=dict(data.params),
         metrics=dict(data.metrics),
     )
-
-
-def _version(found: ModelVersion) -> Version:
-    return Version(found.name, int(found.version), str(found.run_id), dict(found.tags))

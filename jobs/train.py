@@ -19,19 +19,20 @@ import ray
 from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs import elastic, initial, place, recipes
+from jobs import elastic, environment, initial, place, recipes
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.elastic import DividingPolicy, ElasticTrainer
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
+from jobs.recording import MlflowObserver
 from jobs.release import Trained, finished, record_early, release, tell_replaced
 from jobs.restarts import Restarts
 from jobs.runs import flatten, git_revision, run_name, same_run, shelf_of
 from jobs.samples import check_model, manifest_uris, samples, validation
 from jobs.stopping import stoppable
-from jobs.tracking import MlflowObserver, Tracker
+from jobs.tracking import Tracker
 from laformer.assignment import WorkerJob
 from laformer.listening import STOP
 from laformer.worker import train_worker
@@ -55,6 +56,10 @@ def run(job: TrainJob) -> Trained:
     params |= {"git_revision": git_revision()} | flatten(stream.fingerprint(), "samples.")
     with working(f"opening the run {name} in MLflow at {place.without_secret(tracker.uri)}"):
         run_id = tracker.continue_run(f"laformer-{job.task}", place.run_folder(name), params)
+        tracker.trained_on(run_id, dict(zip(uris, stream.digest.split("+"), strict=True)))
+        tracker.describe(run_id, environment.versions() | {environment.COMMIT: git_revision()})
+    observer = MlflowObserver(tracker.uri, run_id, place.run_folder(name), say)
+    observer.catch_up()
     facts = {
         "task": job.task,
         "recipe": json.loads(recipes.to_json(job)),
@@ -67,9 +72,9 @@ def run(job: TrainJob) -> Trained:
     try:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
-            start = Start(stream, MlflowObserver(tracker.uri, run_id), facts, origin)
-            fit(job, cluster, start)
-        trained = release(job, tracker, run_id)
+            tracker.describe(run_id, {environment.DEVICES: environment.devices()})
+            fit(job, cluster, Start(stream, observer, facts, origin))
+        trained = release(job, run_id)
         record_early(job, tracker, run_id)
         tell_replaced(tracker, run_id)
         failed = False
@@ -110,7 +115,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         train=job.train,
         segment=start.stream.segment,
         **validation(job),
-        observer=BoardObserver(start.tracking, progress),
+        observer=BoardObserver(dataclasses.replace(start.tracking, tell=notices.tell), progress),
         facts=start.facts,
         threads=cluster.threads(allowed[-1]),
         initial=ray.put(origin.files) if origin and origin.files else None,

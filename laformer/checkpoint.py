@@ -6,6 +6,12 @@
     state.json            step, skipped steps and the facts of the run (job, samples, tracking run)
     checksums.json        sha256 of each file above, written last
 
+A released one is for restoring and for others to load, in the layout of the Hugging Face hub:
+
+    config.json           the same; also in the header of the weights, which are enough alone
+    model.safetensors     the averaged weights
+    state.json, checksums.json
+
 No pickle anywhere: loading a checkpoint runs no code from it.
 
 That is all a run has. The learning rate is a pure function of the step, the samples one of their
@@ -29,7 +35,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from laformer import parallel
+from laformer import header, parallel
 from laformer.config import ModelConfig
 from laformer.errors import CheckpointError, DiskFullError, UnfinishedError
 from laformer.guard import Skips
@@ -43,7 +49,9 @@ CONFIG, WEIGHTS, STATE, FACTS, SUMS = (
     "state.json",
     "checksums.json",
 )
-FILES = (CONFIG, WEIGHTS, STATE, FACTS, SUMS)
+MODEL = "model.safetensors"
+"""The weights of a released checkpoint."""
+FILES = (CONFIG, WEIGHTS, STATE, MODEL, FACTS, SUMS)
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 Facts = dict[str, Any]
 
@@ -123,17 +131,21 @@ def save(folder: Path, state: State, facts: Facts) -> None:
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> LAformer:
-    """Return the released network, in evaluation mode. Needs config and weights alone.
+    """Return the released network, in evaluation mode.
 
+    Needs config and weights alone, or only the file of released weights in place of the folder.
     Raises CheckpointError when the folder is missing, incomplete or damaged.
     """
-    verify(folder)
-    options = json.loads((folder / CONFIG).read_text())
-    options["blocks"] = tuple(options["blocks"])
+    weights = weights_of(folder)
+    if folder.is_file():
+        options = header.config_of(folder)
+    else:
+        verify(folder)
+        options = json.loads((folder / CONFIG).read_text())
     try:
-        model = LAformer(ModelConfig(**options))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        model = LAformer(ModelConfig(**options | {"blocks": tuple(options["blocks"])}))
+        model.load_state_dict(load_file(weights))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} does not fit this version of LAformer ({error}); "
             "use the version of the project that wrote it"
@@ -197,14 +209,31 @@ def verify(folder: Path) -> None:
             )
 
 
+def weights_of(folder: Path) -> Path:
+    """Return the file of averaged weights of a checkpoint, released or not, or of a file alone."""
+    if folder.is_file():
+        return folder
+    return folder / (MODEL if (folder / MODEL).exists() else WEIGHTS)
+
+
 def release(folder: Path, target: Path) -> None:
-    """Copy what restoring needs, without optimiser state, as a complete checkpoint of its own."""
-    verify(folder)
+    """Copy what restoring needs, without optimiser state, as a complete checkpoint of its own.
+
+    `folder` may be released already, or a file of released weights alone, of which no more is known
+    than its network.
+    """
+    if folder.is_file():
+        config, facts = _json(header.config_of(folder)), _json({})
+    else:
+        verify(folder)
+        config, facts = ((folder / name).read_bytes() for name in (CONFIG, FACTS))
     target.mkdir(parents=True, exist_ok=True)
-    names = (CONFIG, WEIGHTS, FACTS)
-    for name in names:
-        shutil.copy2(folder / name, target / name)
-    write_json(target / SUMS, {name: _sha256(target / name) for name in names})
+    weights = header.stamped(weights_of(folder).read_bytes(), json.loads(config))
+    files = {CONFIG: config, MODEL: weights, FACTS: facts}
+    for name, data in files.items():
+        _write(target / name, data)
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    write_json(target / SUMS, sums)
 
 
 def write_json(path: Path, value: object) -> None:

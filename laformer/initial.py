@@ -14,7 +14,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from laformer import parallel
-from laformer.checkpoint import CONFIG, WEIGHTS
+from laformer.checkpoint import CONFIG, MODEL
 from laformer.config import ModelConfig
 from laformer.errors import CheckpointError
 from laformer.loop import State
@@ -50,7 +50,7 @@ class Difference:
         """Compare a released checkpoint with a network, without building the network."""
         with torch.device("meta"):
             ours = shapes(LAformer(config).state_dict())
-        theirs = shapes(load(files[WEIGHTS]))
+        theirs = shapes(load(files[MODEL]))
         both = theirs.keys() & ours.keys()
         reshaped = {n: (theirs[n], ours[n]) for n in ours if n in both and theirs[n] != ours[n]}
         present, released = dataclasses.asdict(config), json.loads(files[CONFIG])
@@ -108,7 +108,7 @@ def start_from(state: State, files: Files) -> None:
 
     What does not fit keeps its random start; `check` has told of it before.
     """
-    weights = load(files[WEIGHTS])
+    weights = load(files[MODEL])
     for tensors in (state.model.state_dict(), state.ema):
         for name, value in tensors.items():
             if name in weights and weights[name].shape == value.shape:

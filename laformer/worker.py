@@ -137,6 +137,8 @@ class Worker:
             if self.keeper is not None:
                 with suppress(CheckpointError):
                     self.keeper.close(LAST_WORDS_S)
+            if self.observer is not None:
+                self.observer.close()
             if isinstance(error, RuntimeError) and self.size > 1:
                 time.sleep(COLLATERAL_S)
             raise

@@ -6,7 +6,7 @@ import pytest
 
 from jobs import demo, recipes
 from jobs.config import DemoJob
-from jobs.tracking import CHAMPION, Tracker
+from jobs.registry import CHAMPION, Registry
 from pipelines import images
 from pipelines.images import Photo
 from tests.networks import MODEL
@@ -31,6 +31,6 @@ def test_every_verb_runs_and_one_page_comes_out(cluster, tmp_path, monkeypatch):
     assert "gaussian-colour" in html
     assert "<b>" not in html
     assert "restore my_photos/ restored/" in html
-    champion = Tracker().resolve(f"laformer-denoise-gaussian-25@{CHAMPION}")
+    champion = Registry().resolve(f"laformer-denoise-gaussian-25@{CHAMPION}")
     assert str(champion) in html
     assert champion.tags["step"] == "30"

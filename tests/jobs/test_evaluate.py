@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs import demo
 from jobs.evaluate import Measure, Score, Subject, record, scores, table
-from jobs.tracking import Version
+from jobs.registry import Version
 from laformer import metrics
 from pipelines import images
 from pipelines.benchmarks import HELD_OUT_RGB, Protocol, held_out, held_out_sr, sr_y
@@ -153,7 +153,7 @@ def test_an_equal_image_has_an_ssim_of_one(protocol):
 
 def test_what_was_measured_is_kept_with_the_version():
     tracker = Recorded()
-    record(tracker, VERSION, WITH_SSIM)
+    record(tracker, tracker, VERSION, WITH_SSIM)
     assert tracker.tags == {
         "input_psnr_db.set5-x4": "20.0000",
         "psnr_db.set5-x4": "30.0000",
@@ -164,7 +164,7 @@ def test_what_was_measured_is_kept_with_the_version():
     }
     assert tracker.values == {"psnr_db.set5-x4": 30.0, "ssim.set5-x4": 0.9}
     assert tracker.name == "set5-x4-v3.parquet"
-    record(tracker, VERSION, PLAIN)
+    record(tracker, tracker, VERSION, PLAIN)
     assert not any("ssim" in key for key in (*tracker.tags, *tracker.values))
 
 

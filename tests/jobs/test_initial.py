@@ -7,7 +7,8 @@ import pytest
 
 from jobs import initial, place, recipes, train
 from jobs.errors import JobError, MissingModelError
-from jobs.tracking import CANDIDATE, Tracker
+from jobs.registry import CANDIDATE, Registry
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from laformer.errors import CheckpointError
 from laformer.loop import State
@@ -28,14 +29,15 @@ def release(folder):
     """Write a released checkpoint with random weights; return the digest of these."""
     checkpoint.save(folder / "c", State.create(LAformer(MODEL), config()), {})
     checkpoint.release(folder / "c", folder / "released")
-    return json.loads((folder / "released" / checkpoint.SUMS).read_text())[checkpoint.WEIGHTS]
+    return json.loads((folder / "released" / checkpoint.SUMS).read_text())[checkpoint.MODEL]
 
 
 def register(tracker, folder):
     sha256 = release(folder)
     run_id = tracker.continue_run("e", f"store/train/{folder.name}", {})
-    version = tracker.register(NAME, folder / "released", run_id, {"sha256": sha256})
-    tracker.nominate(version)
+    registry = Registry(tracker.uri)
+    version = registry.register(NAME, folder / "released", run_id, {"sha256": sha256})
+    registry.nominate(version)
     return version
 
 

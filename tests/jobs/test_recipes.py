@@ -9,7 +9,8 @@ import torch
 
 from jobs import cli, place, prepare, recipes, train
 from jobs.config import PrepareJob
-from jobs.tracking import CANDIDATE, Tracker
+from jobs.registry import CANDIDATE, Registry
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from laformer.batches import to_batch
 from laformer.config import Stage
@@ -127,7 +128,7 @@ def test_the_verb_trains_both_stages_as_the_loop_does(cluster, tmp_path, monkeyp
     exactly = ["--train.precision", "float32"]
     job = dataclasses.replace(cli.parse(["train", "debug-deblur-motion", *exactly]), workers=2)
     done = train.run(job)
-    assert Tracker().alias(done.version.name, CANDIDATE) is None
+    assert Registry().alias(done.version.name, CANDIDATE) is None
     losses = Tracker().history(done.run_id, "loss")
     assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
     assert done.facts["samples"]["stages"]["3"]["patch_px"] == 24

@@ -8,7 +8,8 @@ import pytest
 from jobs import cli, place, recipes, report
 from jobs.config import ReportJob
 from jobs.errors import JobError
-from jobs.tracking import MlflowObserver, Tracker
+from jobs.recording import MlflowObserver
+from jobs.tracking import Tracker
 from laformer.patience import ENDED_EARLY
 from pipelines import storage
 

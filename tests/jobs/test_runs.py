@@ -6,7 +6,8 @@ import pytest
 
 from jobs import evaluate, place, prepare, recipes, report, train
 from jobs.config import EvaluateJob, PrepareJob, ReportJob
-from jobs.tracking import CANDIDATE, Tracker
+from jobs.registry import CANDIDATE
+from jobs.tracking import Tracker
 from pipelines import images, storage
 from pipelines.config import DataConfig
 from pipelines.images import Photo

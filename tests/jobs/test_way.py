@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow.pyfunc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import evaluate, place, prepare, promote, recipes, restore, train
+from jobs import evaluate, lineage, place, prepare, promote, recipes, restore, train
 from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.errors import JobError
-from jobs.tracking import CANDIDATE, CHAMPION, Tracker
+from jobs.registry import CANDIDATE, CHAMPION, Registry
+from jobs.tracking import Tracker
 from laformer import checkpoint
 from laformer.config import Stage
 from pipelines import images, storage
@@ -74,12 +76,12 @@ def trained(cluster, store):
 def promoted(trained):
     scores = evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}"))
     # A network of seconds may be no better than its input: what is tested is the way.
-    Tracker().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
-    return promote.run(PromoteJob(name=NAME))
+    Registry().tag(trained.version, {f"input_psnr_db.{scores[0].benchmark}": "1.0"})
+    return promote.run(PromoteJob(name=NAME, max_colour_shift=255))
 
 
 def test_training_leaves_a_candidate_that_says_where_it_comes_from(trained, store):
-    version = Tracker().resolve(f"{NAME}@{CANDIDATE}")
+    version = Registry().resolve(f"{NAME}@{CANDIDATE}")
     assert version == trained.version
     assert trained.facts["run_id"] == trained.run_id
     assert trained.facts["samples"]["global_batch"] == 4
@@ -114,7 +116,7 @@ def test_a_run_is_not_continued_with_other_values(trained):
 
 
 def test_evaluation_names_its_protocol_and_keeps_every_image(promoted):
-    version = Tracker().resolve(f"{NAME}@{CHAMPION}")
+    version = Registry().resolve(f"{NAME}@{CHAMPION}")
     assert version == dataclasses.replace(promoted, tags=version.tags)
     assert version.tags["protocol.held-out-sigma25"] == "gaussian-colour"
     assert float(version.tags["psnr_db.held-out-sigma25"]) > 10
@@ -152,6 +154,12 @@ def test_a_folder_is_restored_once_and_accounted_for(promoted, store):
     assert all(row["model"] == str(promoted) for row in rows)
     with pytest.raises(JobError, match="more than --max-bad-fraction 0"):
         restore.run(dataclasses.replace(job, restore=RestoreConfig(max_bad_fraction=0)))
+
+    links = lineage.trace(target, "album 1/1.png").links
+    assert lineage.UNKNOWN not in links.values()
+    assert links["version"] == str(promoted)
+    assert links["manifest sha256"] == promoted.tags["manifest_sha256"]
+    assert links["checkpoints"] == f"{store}/train/way"
 
     storage.delete(f"{target}/wide.png")  # what is no longer there is done again
     restore.run(job)
@@ -232,6 +240,14 @@ def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
     assert images.decode((tmp_path / "o" / "y.png").read_bytes()).pixels.shape == (40, 52, 3)
 
 
+def test_mlflow_alone_restores_to_the_same_pixels(promoted, tmp_path):
+    (tmp_path / "in.png").write_bytes(images.encode(Photo(pixels=photo(1)), ".png"))
+    restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o")))
+    fetched = Registry().fetch(promoted, tmp_path)
+    restored = mlflow.pyfunc.load_model(str(fetched)).predict(photo(1)[None])
+    assert np.array_equal(restored[0], images.decode((tmp_path / "o/in.png").read_bytes()).pixels)
+
+
 def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):
     folder = tmp_path / "step"
     folder.mkdir()
@@ -246,11 +262,11 @@ def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):
 
 
 def test_a_checkpoint_folder_restores_without_a_registry(promoted, tmp_path, monkeypatch):
-    folder = Tracker().download(promoted, tmp_path)
+    folder = Registry().download(promoted, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     name, files = restore.load(str(folder))
     assert name.startswith(f"{folder}@")
-    assert set(files) == {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.FACTS, checkpoint.SUMS}
+    assert set(files) == {checkpoint.CONFIG, checkpoint.MODEL, checkpoint.FACTS, checkpoint.SUMS}
 
 
 @pytest.mark.parametrize(
