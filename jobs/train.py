@@ -10,7 +10,6 @@ if __name__ == "__main__":
 import dataclasses
 import json
 import math
-import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from jobs.evaluate import Judge
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
 from jobs.restarts import Restarts
+from jobs.revision import git_revision
 from jobs.stopping import stoppable
 from jobs.tracking import MlflowObserver, Tracker, Version
 from laformer import checkpoint
@@ -370,16 +370,3 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = str(value)
     return flat
-
-
-def git_revision() -> str:
-    """Return the commit of the code that runs, or "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        found = subprocess.run(  # noqa: S603 - nothing in it comes from outside
-            command, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
