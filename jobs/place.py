@@ -50,8 +50,8 @@ def tracking_uri() -> str:
 
 
 def without_secret(uri: str) -> str:
-    """Return an address as it may be shown: without user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "", uri)
+    """Return an address, or a text with addresses, as it may be shown: without passwords."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", uri)
 
 
 def run_folder(name: str) -> str:

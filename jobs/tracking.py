@@ -83,7 +83,7 @@ class Run:
 class Tracker:
     """A tracking server or sqlite file."""
 
-    uri: str = field(default_factory=place.tracking_uri)
+    uri: str = field(default_factory=place.tracking_uri, repr=False)  # it may hold a password
 
     @property
     def client(self) -> MlflowClient:
@@ -284,7 +284,7 @@ class Tracker:
 class MlflowObserver:
     """Makes the observer of a worker: a value that can be pickled."""
 
-    uri: str
+    uri: str = field(repr=False)
     run_id: str
 
     def __call__(self) -> "RunRecorder":
@@ -326,9 +326,11 @@ class RunRecorder:
             verb, arguments = item
             try:
                 getattr(self.client, verb)(*arguments)
-            except Exception:  # tracking may be away; training goes on without its numbers
+            except Exception as error:  # noqa: BLE001 - away; training goes on without its numbers
                 self.lost += 1
-                logging.getLogger(__name__).exception("MLflow did not take %s", verb)
+                # Not with its traceback: MLflow names the address with its password.
+                text = place.without_secret(str(error))
+                logging.getLogger(__name__).error("MLflow did not take %s: %s", verb, text)  # noqa: TRY400
 
 
 @contextlib.contextmanager
@@ -338,7 +340,7 @@ def reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = str(error).splitlines()[0]
+        text = place.without_secret(str(error).splitlines()[0])
         if any(word in text for word in ("Max retries", "Connection", "timed out", "locked")):
             message = (
                 f"MLflow at {shown} cannot be reached; start it or unset MLFLOW_TRACKING_URI to "
