@@ -31,19 +31,29 @@ class Reader:
     job_id: str
     shown: int = 0
     """Characters."""
+    broken: int = 0
+    """Connections in a row that ended before the log did."""
 
-    async def read(self) -> None:
-        """Show what is new until the log ends. Raises UnreachableError when it broke off."""
+    def read_on(self) -> bool:
+        """Show what is new until the log ends; return False when the connection broke before."""
+        try:
+            asyncio.run(self._read())
+        except UnreachableError:
+            self.broken += 1
+            return False
+        self.broken = 0
+        return True
+
+    async def _read(self) -> None:
         passed = 0
         log = self.dashboard.log(self.job_id)
         try:
             while True:
                 text = await asyncio.wait_for(anext(log), IDLE_S)
-                new = text[max(0, self.shown - passed) :]
+                sys.stdout.write(text[max(0, self.shown - passed) :])
+                sys.stdout.flush()
                 passed += len(text)
                 self.shown = max(self.shown, passed)
-                sys.stdout.write(new)
-                sys.stdout.flush()
         except StopAsyncIteration:
             return
         except TimeoutError as error:
@@ -53,21 +63,40 @@ class Reader:
                 await log.aclose()
 
 
+@dataclass
+class Outage:
+    """How long a cluster has not answered."""
+
+    address: str
+    since_s: float | None = None
+    pause_s: float = 1.0
+
+    def wait(self, error: JobError) -> None:
+        """Pause before the next attempt; raise the error when it was tried for too long."""
+        if self.since_s is None:
+            self.since_s = time.monotonic()
+            say(f"note: {self.address} does not answer; trying again")
+        if time.monotonic() - self.since_s > OUTAGE_S:
+            raise error
+        time.sleep(self.pause_s)
+        self.pause_s = min(2 * self.pause_s, MAX_PAUSE_S)
+
+    def over(self) -> None:
+        """Take note of an answer."""
+        if self.since_s is not None:
+            say(f"note: {self.address} answers again")
+            self.since_s, self.pause_s = None, 1.0
+
+
 def follow(dashboard: Dashboard, job_id: str) -> int:
     """Show the log of a job until it is over; return its exit code.
 
     Raises JobError when nothing answers for OUTAGE_S, or when the cluster has forgotten the job.
     """
-    reader = Reader(dashboard, job_id)
-    silent_since: float | None = None
-    pause_s, broken = 1.0, 0
+    reader, outage = Reader(dashboard, job_id), Outage(dashboard.address)
     while True:
-        whole = True
+        whole = reader.read_on()
         try:
-            try:
-                asyncio.run(reader.read())
-            except UnreachableError:
-                whole, broken = False, broken + 1
             job = dashboard.info(job_id)
         except UnknownJobError as error:
             raise JobError(
@@ -75,24 +104,14 @@ def follow(dashboard: Dashboard, job_id: str) -> int:
                 "submit it again to continue"
             ) from error
         except UnreachableError as error:
-            silent_since = silent_since or time.monotonic()
-            if time.monotonic() - silent_since > OUTAGE_S:
-                raise JobError(
-                    f"{error}; {job_id} may go on, see: laformer jobs follow {job_id}"
-                ) from error
-            if pause_s == 1.0:
-                say(f"note: {dashboard.address} does not answer; trying again")
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+            where = f"laformer jobs follow {job_id} --address {dashboard.address}"
+            outage.wait(JobError(f"{error}; {job_id} may go on, see: {where}"))
             continue
-        if silent_since is not None:
-            say(f"note: {dashboard.address} answers again")
-            silent_since, pause_s = None, 1.0
-        if job.status.is_terminal():
-            if whole or broken >= READS_OF_THE_END:
-                return told(job)
-        else:
-            broken = 0
+        outage.over()
+        if not job.status.is_terminal():
+            reader.broken = 0
+        elif whole or reader.broken >= READS_OF_THE_END:
+            return told(job)
         time.sleep(1.0)
 
 
