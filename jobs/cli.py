@@ -27,6 +27,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "models": (config.ModelsJob, "list versions, or trace a restored photo back"),
     "restore": (config.RestoreJob, "restore a photo, a folder or a bucket"),
     "export": (config.ExportJob, "write a model for others: ONNX, torch.export, Hugging Face"),
+    "submit": (config.SubmitJob, "run one of these on a cluster"),
+    "jobs": (config.JobsJob, "list, show, follow or stop what was submitted"),
     "demo": (config.DemoJob, "all of the above once, on real photos"),
 }
 USAGE = "usage: laformer VERB ...      laformer VERB --help explains one\n\n"
@@ -85,6 +87,8 @@ def parse(argv: list[str]) -> Any:
         raise JobError(f"unknown verb {verb!r}; use one of: {', '.join(VERBS)}")
     if verb == "train":
         return parse_train(rest)
+    if verb == "submit":
+        return parse_submit(rest)
     return tyro.cli(VERBS[verb][0], args=rest, prog=f"laformer {verb}")
 
 
@@ -110,6 +114,20 @@ def parse_train(rest: list[str]) -> config.TrainJob:
         prog=f"laformer train {label}",
         registry=staged(),
     )
+
+
+def parse_submit(rest: list[str]) -> config.SubmitJob:
+    """Parse `submit ... -- VERB ...`: what the cluster would not understand is refused here."""
+    here = rest.index("--") if "--" in rest else len(rest)
+    job = tyro.cli(config.SubmitJob, args=rest[:here], prog="laformer submit")
+    words = tuple(rest[here + 1 :])
+    if not words:
+        raise JobError(
+            "submit needs two dashes and a verb, for example: "
+            "laformer submit --address http://head:8265 -- train denoise-gaussian"
+        )
+    parse(list(words))
+    return dataclasses.replace(job, words=words)
 
 
 def staged() -> ConstructorRegistry:

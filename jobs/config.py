@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Literal
 
-from tyro.conf import Fixed, Positional, UseAppendAction, arg
+from tyro.conf import Fixed, Positional, Suppress, UseAppendAction, arg
 
 from laformer.config import ModelConfig, TrainConfig
 from pipelines.config import DataConfig, Folders, Profile, RestoreConfig
@@ -242,6 +242,58 @@ class ReportJob:
     """Name of the run, or its id in MLflow."""
     target: str | None = None
     """The HTML file to write; report-RUN.html when not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitJob:
+    """Run a verb on a cluster, over Ray's jobs API: laformer submit ... -- VERB ...
+
+    The working tree goes along, but for what .gitignore names. The log is followed and the exit
+    code is the verb's; Ctrl-C ends the following, not the job. The same command again follows the
+    job while it runs, and starts it once more when it is over: training then resumes.
+    """
+
+    words: Suppress[tuple[str, ...]] = ()
+    """The verb and what it is told, from behind the two dashes."""
+    address: str | None = None
+    """The cluster's dashboard, http://head:8265; $RAY_API_SERVER_ADDRESS when not given."""
+    env: UseAppendAction[tuple[str, ...]] = ()
+    """Name of a variable to hand on with its value here, once for each.
+
+    Those that say where things are (LAFORMER_STORE, MLFLOW_TRACKING_URI, AWS_ENDPOINT_URL, ...) go
+    along by themselves; secrets only when named, and they are kept in the job's record there."""
+    name: str | None = None
+    """Name of the job on the cluster; the verb and the run's name when not given."""
+    follow: bool = True
+    """Whether to follow the log until the job is over."""
+    tree: str | None = None
+    """Checkout to send; the one this command comes from when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would put a value on the command line."""
+        for name in self.env:
+            if not name.isidentifier():
+                raise ValueError(
+                    f"env {name.split('=')[0]} is not the plain name of a variable; set the "
+                    "variable in this shell and give --env its name alone"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsJob:
+    """List, show, follow or stop the jobs that a cluster was given."""
+
+    action: Annotated[Positional[Literal["list", "show", "follow", "stop"]], arg(metavar="ACTION")]
+    """list, show, follow or stop."""
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the job: its id, without its number the last of that name, or the run's name."""
+    address: str | None = None
+    """The cluster's dashboard, http://head:8265; $RAY_API_SERVER_ADDRESS when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse an action on nothing."""
+        if self.action != "list" and not self.name:
+            raise ValueError(f"{self.action} needs the name of a job; see: laformer jobs list")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = str(error).splitlines()[0]
+        text = place.without_secret(str(error).splitlines()[0])
         if any(word in text for word in AWAY):
             raise UnavailableError(
                 f"MLflow at {shown} cannot be reached; start it or unset MLFLOW_TRACKING_URI to "

@@ -3,6 +3,7 @@
     LAFORMER_STORE        folder or s3://bucket/prefix; "runs" when not set
     MLFLOW_TRACKING_URI   sqlite or http server; a sqlite file beside the runs when not set
     RAY_ADDRESS           a cluster to join; a local one is started when not set
+    LAFORMER_JOB          set by `laformer submit` for what it runs: the id of the job
 
 Credentials and endpoints of object storage are the usual AWS_* variables.
 """
@@ -13,12 +14,22 @@ import shlex
 import sys
 from pathlib import Path
 
+from jobs.errors import JobError
 from pipelines import storage
 
 
 def store() -> str:
-    """Return the uri below which everything is kept."""
-    return storage.absolute(os.environ.get("LAFORMER_STORE", "runs"))
+    """Return the uri below which everything is kept.
+
+    Raises JobError when a submitted job has none: its folder is gone with the job.
+    """
+    given = os.environ.get("LAFORMER_STORE")
+    if not given and (job := os.environ.get("LAFORMER_JOB")):
+        raise JobError(
+            f"LAFORMER_STORE is set neither where {job} was submitted nor on the cluster; "
+            "set it to a bucket, for example s3://bucket/laformer"
+        )
+    return storage.absolute(given or "runs")
 
 
 def manifest_uri(given: str | None = None) -> str:
@@ -39,8 +50,8 @@ def tracking_uri() -> str:
 
 
 def without_secret(uri: str) -> str:
-    """Return an address as it may be shown: without user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "", uri)
+    """Return an address, or a text with addresses, as it may be shown: without passwords."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", uri)
 
 
 def run_folder(name: str) -> str:

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ LOG = logging.getLogger(__name__)
 class MlflowObserver:
     """Makes the observer of a worker: a value that can be pickled."""
 
-    uri: str
+    uri: str = field(repr=False)  # it may hold a password
     run_id: str
     folder: str | None = None
     """uri of the run's folder; without one, what is unsent at the end is lost."""

@@ -1,8 +1,6 @@
 """What a run is: a name, a folder with its checkpoints, and what it trains, which never changes."""
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 from jobs import initial, place, recipes
@@ -70,16 +68,3 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = str(value)
     return flat
-
-
-def git_revision() -> str:
-    """Return the commit of the code that runs, or "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        found = subprocess.run(  # noqa: S603 - nothing in it comes from outside
-            command, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()

@@ -71,7 +71,7 @@ class Point:
 class Tracker:
     """The runs of a tracking server or sqlite file."""
 
-    uri: str = field(default_factory=place.tracking_uri)
+    uri: str = field(default_factory=place.tracking_uri, repr=False)  # it may hold a password
 
     @property
     def client(self) -> MlflowClient:

@@ -29,7 +29,8 @@ from jobs.progress import BoardObserver, board, shown
 from jobs.recording import MlflowObserver
 from jobs.release import Trained, finished, record_early, release, tell_replaced
 from jobs.restarts import Restarts
-from jobs.runs import flatten, git_revision, run_name, same_run, shelf_of
+from jobs.revision import git_revision
+from jobs.runs import flatten, run_name, same_run, shelf_of
 from jobs.samples import check_model, manifest_uris, samples, validation
 from jobs.stopping import stoppable
 from jobs.tracking import Tracker

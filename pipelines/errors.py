@@ -13,6 +13,10 @@ class OutageError(StorageError):
     """Storage that failed in a way that passes: what it holds is neither lost nor bad."""
 
 
+class NameRefusedError(StorageError):
+    """A name that a place cannot hold, too long or taken by a folder: others are none the worse."""
+
+
 class ImageError(DataError):
     """Bytes that are no image, or an image that a format cannot hold.
 

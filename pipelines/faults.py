@@ -12,6 +12,8 @@ class Fault:
     codes: str
     meaning: str
     retry: bool = False
+    about_name: bool = False
+    """Whether another name in the same place would have done."""
 
 
 # Codes are those of pyarrow, botocore, Google's client and errno in lower case, no underscores.
@@ -62,10 +64,18 @@ FAULTS = (
     ),
     Fault("enoent nosuchkey resourcenotfound notfound 404", "does not exist; check the name"),
     Fault("eisdir", "is a folder, not a file; name a file in it"),
-    Fault("enotdir eexist", "a part of this path is a file, not a folder; choose another path"),
+    Fault(
+        "enotdir eexist",
+        "a part of this path is a file, not a folder; choose another path",
+        about_name=True,
+    ),
     Fault("eacces eperm", "permission denied; check the owner and mode of the file and folder"),
     Fault("erofs", "the disk is read-only; choose another folder"),
-    Fault("enametoolong", "the name is longer than the disk allows; shorten it"),
+    Fault(
+        "enametoolong keytoolongerror",
+        "the name is longer than {endpoint} allows; shorten it",
+        about_name=True,
+    ),
     Fault("enospc edquot", "the disk is full or the quota used up; free space or choose another"),
 )
 
@@ -82,6 +92,8 @@ def code_of(error: OSError) -> str:
     response = getattr(error.__cause__, "response", None)
     if isinstance(response, dict):
         code = str(response["Error"]["Code"])
+    elif "ExceptionName: KeyTooLongError" in text:
+        code = "KeyTooLongError"
     elif match := re.search(r"AWS Error UNKNOWN \(HTTP status (\d+)\)", text):
         code = match[1]
     elif match := re.search(r"AWS Error (\w+)|google::cloud::Status\((\w+)", text):

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy
 from pipelines import images, storage
 from pipelines.context import streaming
 from pipelines.degradations.bicubic import imresize
-from pipelines.errors import ImageError, OutageError, StorageError
+from pipelines.errors import ImageError, NameRefusedError, OutageError, StorageError
 
 BLOCKS_PER_ACTOR, ITEMS_PER_BLOCK = 8, 64
 
@@ -71,7 +71,7 @@ class RestoreActor:
         cv2.setNumThreads(0)
         self.stage = stage
         self.restore = stage.load()
-        self.expected: tuple[type[Exception], ...] = (ImageError, *stage.known)
+        self.expected: tuple[type[Exception], ...] = (ImageError, NameRefusedError, *stage.known)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return the receipt of one listed image.
@@ -86,10 +86,10 @@ class RestoreActor:
             photo = images.decode(self._read(key))
             restored = restored_photo(photo, self.restore(photo.pixels))
             data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
+            storage.put(storage.join(self.stage.target, target_key), data)
         except self.expected as error:
             receipt = replace(receipt, reason=str(error) or type(error).__name__)
         else:
-            storage.put(storage.join(self.stage.target, target_key), data)
             height, width = photo.pixels.shape[:2]
             sha256 = hashlib.sha256(data).hexdigest()
             receipt = replace(receipt, status="restored", height=height, width=width, sha256=sha256)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pipelines import clients, faults
-from pipelines.errors import OutageError, StorageError
+from pipelines.errors import NameRefusedError, OutageError, StorageError
 from pipelines.faults import Fault
 from pipelines.pages import Bucket, Entry, Page, UnorderedError
 
@@ -159,6 +159,10 @@ def _locate(uri: str) -> Path | _Object:
     scheme, separator, rest = uri.partition("://")
     if not uri or "\0" in uri:
         raise StorageError(f"uri {uri!r} names no place; give a path, s3://bucket or gs://bucket")
+    try:
+        uri.encode(errors="strict" if separator else "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise StorageError(f"uri {uri!r} is no text that a file or object can be called") from error
     if not separator:
         return Path(uri)
     if scheme == "file":
@@ -186,7 +190,8 @@ def _attempt(uri: str, work: Callable[[], _T]) -> _T:
             fault = _diagnose(uri, error)
             late = attempt == MAX_ATTEMPTS or time.monotonic() - start_s > GIVE_UP_S
             if late or not fault.retry:
-                kind = OutageError if fault.retry else StorageError
+                kind = NameRefusedError if fault.about_name else StorageError
+                kind = OutageError if fault.retry else kind
                 raise kind(_explain(uri, fault, error)) from error
         time.sleep(jitter.uniform(0.5, 1) * min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1)))
     raise AssertionError("the last attempt returns or raises")
@@ -264,7 +269,7 @@ def _write(uri: str, data: bytes) -> None:
 def _write_local(path: Path, data: bytes) -> None:
     # Replacing works on a device or a pipe too, and would leave a plain file in its place.
     if path.exists() and not path.is_file():
-        raise StorageError(f"{path} is a folder or a device, not a file; name a file")
+        raise NameRefusedError(f"{path} is a folder or a device, not a file; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not made of the name, which may already be as long as a name can be.
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
