@@ -28,6 +28,7 @@ from jobs.console import say, working
 from jobs.elastic import ElasticTrainer
 from jobs.errors import JobError
 from jobs.evaluate import Judge
+from jobs.inputs import check_model, manifest_uris, samples
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
 from jobs.restarts import Restarts
@@ -39,7 +40,6 @@ from laformer.patience import Record
 from laformer.worker import WorkerJob, train_worker
 from pipelines import storage, tasks
 from pipelines.stages import StagedStream
-from pipelines.tasks import Task
 from pipelines.validation import WholePhotos, validation_stream
 
 JOB_FILE, SAMPLES_FILE = "job.json", "samples.json"
@@ -97,41 +97,6 @@ def run(job: TrainJob) -> Trained:
         tracker.finish_run(run_id, failed=failed)
     say(f"registered {trained.version}{' as candidate' if job.candidate else ''}")
     return trained
-
-
-def manifest_uris(job: TrainJob) -> tuple[str, ...]:
-    """Return the manifests of a job."""
-    return tuple(place.manifest_uri(each) for each in job.manifest or (None,))
-
-
-def samples(job: TrainJob, uris: tuple[str, ...], task: Task) -> StagedStream:
-    """Return the samples of every step of a job."""
-    return StagedStream.create(
-        uris,
-        task=task,
-        stages=job.train.all_stages,
-        plan_options={
-            "source_weights": job.weight or (1,) * len(uris),
-            "seed": job.train.seed,
-            "crops_per_visit": job.data.crops_per_visit,
-            "visits_per_window": job.data.visits_per_window,
-        },
-    )
-
-
-def check_model(job: TrainJob, task: Task) -> None:
-    """Raise JobError when the network takes or gives other images than the task has."""
-    facts = {
-        "scale": task.pairs.scale,
-        "in_channels": task.channels * task.views,
-        "out_channels": task.channels,
-    }
-    for name, wanted in facts.items():
-        if getattr(job.model, name) != wanted:
-            raise JobError(
-                f"model.{name} {getattr(job.model, name)} is not the {wanted} of {job.task}; "
-                f"use --model.{name.replace('_', '-')} {wanted}"
-            )
 
 
 def run_name(job: TrainJob) -> str:
