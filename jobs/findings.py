@@ -13,6 +13,7 @@ from jobs import proposals
 from jobs.config import TrainJob
 from jobs.errors import JobError
 from jobs.journal import Record
+from jobs.objectives import SENSE, Objective
 from jobs.spaces import Space, Values
 
 LEAST = 6
@@ -27,7 +28,7 @@ class Findings:
     recipe: TrainJob
     """What was to be improved, with all its steps."""
     space: Space
-    objectives: tuple[str, ...]
+    objectives: tuple[Objective, ...]
     last_step: int
     """Steps of a trial that nothing ended."""
     trials: int
@@ -111,9 +112,7 @@ class Findings:
             values = self.values(record)
             if not record.points or not values:
                 continue
-            told = proposals.frozen(
-                self.space, dataclasses.replace(record, changes=()), ("maximize",)
-            )
+            told = proposals.frozen(self.space, dataclasses.replace(record, changes=()), ("psnr",))
             study.add_trial(
                 create_trial(
                     state=TrialState.COMPLETE,
@@ -159,6 +158,6 @@ class Findings:
         }
 
 
-def sign(objective: str) -> int:
+def sign(objective: Objective) -> int:
     """Return 1 where more is better, -1 where less is."""
-    return 1 if objective == "psnr" else -1
+    return 1 if SENSE[objective] == "maximize" else -1

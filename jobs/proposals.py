@@ -4,7 +4,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import (
@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jobs.distributions import Choice, Distribution, Real, Whole
 from jobs.errors import JobError
 from jobs.journal import Record
+from jobs.objectives import SENSE, Objective
 from jobs.spaces import Space, Values
 
-Sense: TypeAlias = Literal["maximize", "minimize"]
 STARTUP = 5
 """Trials that are drawn at random before Optuna makes something of them."""
 
@@ -75,10 +75,10 @@ class Optuna:
     A trial that was stopped counts with what it had reached, after all that went further.
     """
 
-    def __init__(self, space: Space, seed: int, directions: Sequence[Sense]) -> None:
+    def __init__(self, space: Space, seed: int, objectives: Sequence[Objective]) -> None:
         self.space = space
-        self.directions = tuple(directions)
-        self.study = study(self.directions)
+        self.objectives = tuple(objectives)
+        self.study = study(self.objectives)
         self.seed = seed
         self.asked: dict[int, optuna.Trial] = {}
 
@@ -98,16 +98,16 @@ class Optuna:
         if not values or record.status == "failed" or not record.points:
             return
         try:
-            told = frozen(self.space, record, self.directions)
+            told = frozen(self.space, record, self.objectives)
         except ValueError:
             return  # a point outside the space, as the recipe may be
         self.study.add_trial(told)
 
 
-def study(directions: Sequence[Sense]) -> optuna.Study:
+def study(objectives: Sequence[Objective]) -> optuna.Study:
     """Return an empty study in memory."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(directions=list(directions), sampler=sampler(0))
+    return optuna.create_study(directions=[SENSE[name] for name in objectives], sampler=sampler(0))
 
 
 def sampler(seed: int) -> optuna.samplers.TPESampler:
@@ -137,7 +137,7 @@ def in_optuna(distribution: Distribution) -> BaseDistribution:
     return kind(distribution.low, distribution.high, log=distribution.log)  # type: ignore[arg-type]
 
 
-def frozen(space: Space, record: Record, directions: Sequence[Sense]) -> FrozenTrial:
+def frozen(space: Space, record: Record, objectives: Sequence[Objective]) -> FrozenTrial:
     """Return a trial that is over as Optuna keeps it. Raises ValueError outside the space."""
     values = space.parse(record.last_values)
     params = {
@@ -145,12 +145,12 @@ def frozen(space: Space, record: Record, directions: Sequence[Sense]) -> FrozenT
         for name, value in values.items()
     }
     distributions = {name: in_optuna(space[name].distribution) for name in params}
-    if len(directions) > 1:
+    if len(objectives) > 1:
         return create_trial(
             state=TrialState.COMPLETE,
             params=params,
             distributions=distributions,
-            values=list(record.objectives.values()),
+            values=[record.objectives[name] for name in objectives],
         )
     return create_trial(
         state=TrialState.COMPLETE if record.status == "finished" else TrialState.PRUNED,

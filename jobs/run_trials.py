@@ -22,10 +22,11 @@ from jobs.checkpoints import SCORE, StoredShelf
 from jobs.cluster import Cluster
 from jobs.config import TrainJob
 from jobs.notices import here
+from jobs.objectives import Objective
 from jobs.search_runs import PARENT_TAG
 from jobs.spaces import Space
 from jobs.tracking import MlflowObserver, RunRecorder, Tracker, reachable
-from jobs.trials import UNFIT, Objective, measured
+from jobs.trials import UNFIT, measured
 from laformer import checkpoint
 from laformer.model import LAformer
 from pipelines import tasks

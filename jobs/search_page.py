@@ -11,8 +11,8 @@ from jobs.console import lasting
 from jobs.distributions import Choice
 from jobs.findings import Findings
 from jobs.journal import Record
+from jobs.objectives import UNITS
 from jobs.search_drawings import Axis, Line, bars, parallel, plot, scale
-from jobs.trials import UNITS
 
 LABEL = 10
 """Letters that have room between two axes."""
@@ -180,7 +180,7 @@ def fronts(found: Findings) -> str:
     drawn = []
     best = {record.number for record in found.front}
     for name in others:
-        columns, lefts = scale(UNITS[name], [r.objectives[name] for r in found.finished])  # type: ignore[index]
+        columns, lefts = scale(UNITS[name], [r.objectives[name] for r in found.finished])
         rows, heights = scale("dB", [r.objectives["psnr"] for r in found.finished], "{:.4g}")
         lines = [
             Line(

@@ -10,7 +10,6 @@ from jobs.errors import JobError
 from jobs.proposals import Proposer
 from jobs.run_trials import folder_of
 from jobs.spaces import Space
-from jobs.trials import SENSE
 from pipelines import storage
 
 OF_THIS_CALL = ("trials", "hours", "concurrent", "stall", "train_best", "report", "page")
@@ -83,8 +82,7 @@ def proposer(plan: Plan) -> Proposer:
         return proposals.Grid(plan.space, job.grid_points, job.trials)
     if job.search == "random" or job.ending == "pbt":
         return proposals.AtRandom(plan.space, seed)
-    directions = [SENSE[name] for name in job.objectives]
-    return proposals.Optuna(plan.space, seed, directions)
+    return proposals.Optuna(plan.space, seed, job.objectives)
 
 
 def workers(job: TuneJob) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import ray
 import torch
@@ -20,6 +20,7 @@ from ray import tune
 from jobs import inputs, samples
 from jobs.config import TrainJob
 from jobs.errors import JobError
+from jobs.objectives import Objective
 from jobs.samples import Blocks
 from jobs.spaces import Space, Values
 from laformer import checkpoint, cost, loop
@@ -31,20 +32,6 @@ from laformer.model import LAformer
 from pipelines import tasks
 from pipelines.errors import ManifestError
 
-Objective: TypeAlias = Literal["psnr", "params", "macs", "latency"]
-SENSE: dict[Objective, Literal["maximize", "minimize"]] = {
-    "psnr": "maximize",
-    "params": "minimize",
-    "macs": "minimize",
-    "latency": "minimize",
-}
-"""What a search can ask for, and which of two is better."""
-UNITS: dict[Objective, str] = {
-    "psnr": "dB on held-out photos",
-    "params": "parameters",
-    "macs": "multiply-accumulates for 256 x 256 pixels",
-    "latency": "ms for 256 x 256 pixels",
-}
 LATENCY_PX, LATENCY_CALLS = 256, 5
 """Side of the image whose restoration is timed, and how often; the median counts."""
 UNFIT = (ValueError, JobError, ManifestError, TrainingError)

@@ -8,6 +8,7 @@ if __name__ == "__main__":
     sys.exit(cli.main(["tune", *sys.argv[1:]]))
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,7 +46,7 @@ from jobs.trials import Shared, SmallTrial
 from laformer.loop import rgb_psnr_db
 from pipelines import storage, tasks
 
-PAGE_FILE = "search.html"
+PAGE_FILE, TUNE_FOLDER = "search.html", "ray"
 LOST_AGAIN = 2
 """How often a trial is begun again whose process was lost."""
 
@@ -56,11 +57,12 @@ def run(job: TuneJob) -> Findings:
     journal = Journal(plan.name)
     task = tasks.find(job.job.task)
     inputs.check_model(job.job, task)
+    if job.report:
+        return conclude(plan, prepared(plan, journal))
     stream = inputs.samples(plan.base, inputs.manifest_uris(plan.base), task)
-    if not job.report:
-        journal.open(plan.facts | {"manifest": stream.digest})
+    journal.open(plan.facts | {"manifest": stream.digest})
     search = prepared(plan, journal)
-    if not job.report and not done(search):
+    if not done(search):
         runs = tracked(plan, search, stream.digest)
         with connected() as cluster, concluded(plan, search, runs):
             uris = inputs.manifest_uris(plan.base)
@@ -152,7 +154,7 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
             reuse_actors=workers(job) == 1,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=TUNE_FOLDER,
             storage_path=search.journal.folder,
             callbacks=[Telling(search, numbers)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -162,6 +164,17 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
     )
     with stoppable():
         tuner.fit()
+    clear(search.journal)
+
+
+def clear(journal: Journal) -> None:
+    """Remove what Tune keeps for itself: a search continues from the journal."""
+    folder = storage.join(journal.folder, TUNE_FOLDER)
+    if not storage.is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for entry in storage.list_entries(folder, ("",)):
+        storage.delete(storage.join(folder, entry.key))
 
 
 def trainable(plan: Plan, cluster: Cluster, room: budget.Slots, parent: str) -> Any:

@@ -35,7 +35,7 @@ def store(tmp_path, monkeypatch):
 
 def started(*, trials=16, halved=True, proposer=None, **options):
     rungs = Rungs(halving.rungs(STEPS) if halved else ())
-    proposer = proposer or proposals.Optuna(SPACE, 0, ["maximize"])
+    proposer = proposer or proposals.Optuna(SPACE, 0, ["psnr"])
     fields = {"first": SPACE.of(DEMO)} | options
     search = Search(Journal("s"), SPACE, proposer, rungs, trials, STEPS, **fields)
     search.resume()
@@ -255,6 +255,16 @@ def test_the_journal_is_json_that_a_person_can_read(store):
     kept = json.loads(storage.get(str(store / "tune/s/trials/00001.json")))
     assert kept["status"] in ("finished", "stopped")
     assert kept["values"].keys() <= set(SPACE.names)
+
+
+def test_several_objectives_are_told_by_name_after_a_restart():
+    asking = proposals.Optuna(SPACE, 0, ("psnr", "params"))
+    for record in front((30, 100), (31, 200)).records:
+        Journal("s").put(record)
+    for record in Journal("s").records():
+        asking.learn(record)
+    assert [trial.values for trial in asking.study.trials] == [[30, 100], [31, 200]]
+    assert asking.propose(2).keys() <= set(SPACE.names)
 
 
 def test_directions_are_named_once():
