@@ -33,6 +33,8 @@ class Search:
     first: Values | None = None
     """The values of the recipe, if the space holds them."""
     records: dict[int, Record] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Number by the id of a trial in Tune."""
     waiting: list[Record] = field(default_factory=list)
     """Trials of an earlier call that did not come to an end: they begin again, first."""
 

@@ -42,8 +42,7 @@ class SearchRuns:
 
     def open(self) -> None:
         """Begin or continue the run of the search. Raises JobError when MLflow does not answer."""
-        known = self.journal.read(RECORDED_FILE) or {}
-        self.recorded = set(known.get("trials", ()))
+        self.recorded = recorded(self.journal)
         self.parent = self.tracker.continue_run(
             self.experiment, self.journal.folder, self.params({}) | {"kind": "search"}
         )
@@ -93,3 +92,8 @@ class SearchRuns:
             }
             self.tracker.metrics(self.parent, numbers, len(found.over))
         self.tracker.finish_run(self.parent, failed=failed)
+
+
+def recorded(journal: Journal) -> set[int]:
+    """Return the numbers of the trials that MLflow has."""
+    return set((journal.read(RECORDED_FILE) or {}).get("trials", ()))

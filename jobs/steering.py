@@ -25,23 +25,12 @@ def quiet() -> None:
         os.environ.setdefault(name, value)
 
 
-class Numbers:
-    """Which trial of Tune has which number."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, int] = {}
-
-    def __getitem__(self, trial: Any) -> int:
-        """Return the number of a trial."""
-        return self.of[trial.trial_id]
-
-
 class Asking(Searcher):  # type: ignore[misc]
     """Gives trials to Tune, at most so many at a time."""
 
-    def __init__(self, search: Search, numbers: Numbers, concurrent: int | None) -> None:
+    def __init__(self, search: Search, concurrent: int | None) -> None:
         super().__init__(metric="psnr_db", mode="max")
-        self.search, self.numbers, self.concurrent = search, numbers, concurrent
+        self.search, self.concurrent = search, concurrent
         self.under_way: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -52,7 +41,7 @@ class Asking(Searcher):  # type: ignore[misc]
         if record is None:
             return str(Searcher.FINISHED)
         self.under_way.add(trial_id)
-        self.numbers.of[trial_id] = record.number
+        self.search.numbers[trial_id] = record.number
         return {"number": record.number, "values": record.values}
 
     def on_trial_complete(
@@ -74,8 +63,8 @@ class Asking(Searcher):  # type: ignore[misc]
 class Telling(tune.Callback):  # type: ignore[misc]
     """Tells a search which of its trials could not be run."""
 
-    def __init__(self, search: Search, numbers: Numbers) -> None:
-        self.search, self.numbers = search, numbers
+    def __init__(self, search: Search) -> None:
+        self.search = search
 
     def on_trial_error(
         self,
@@ -87,15 +76,17 @@ class Telling(tune.Callback):  # type: ignore[misc]
         """Keep why, as its process said it."""
         error = trial.get_pickled_error()
         known = failures.cause(error)
-        self.search.failed(self.numbers[trial], str(known or error or "the process was lost"))
+        self.search.failed(
+            self.search.numbers[trial.trial_id], str(known or error or "the process was lost")
+        )
 
 
 class Deciding(FIFOScheduler):  # type: ignore[misc]
     """Ends the trials that the search does not let go on."""
 
-    def __init__(self, search: Search, numbers: Numbers) -> None:
+    def __init__(self, search: Search) -> None:
         super().__init__()
-        self.search, self.numbers = search, numbers
+        self.search = search
 
     def on_trial_result(
         self,
@@ -104,7 +95,7 @@ class Deciding(FIFOScheduler):  # type: ignore[misc]
         result: dict[str, Any],
     ) -> str:
         """Keep a result."""
-        goes_on = self.search.result(self.numbers[trial], result)
+        goes_on = self.search.result(self.search.numbers[trial.trial_id], result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
@@ -114,7 +105,7 @@ class Population(PopulationBasedTraining):  # type: ignore[misc]
     Source: Jaderberg et al., "Population Based Training of Neural Networks", 2017.
     """
 
-    def __init__(self, search: Search, numbers: Numbers, every: int, seed: int) -> None:
+    def __init__(self, search: Search, every: int, seed: int) -> None:
         rng = random.Random(seed)  # noqa: S311 - no secret
 
         def nearby(config: dict[str, Any]) -> dict[str, Any]:
@@ -128,11 +119,11 @@ class Population(PopulationBasedTraining):  # type: ignore[misc]
             custom_explore_fn=nearby,
             log_config=False,
         )
-        self.search, self.numbers = search, numbers
+        self.search = search
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Keep a result; the trial may go on from another one."""
-        number = self.numbers[trial]
+        number = self.search.numbers[trial.trial_id]
         # Tune has copied the configuration of the donor, its number included.
         donor, trial.config["number"] = trial.config["number"], number
         if not self.search.result(number, result | {"donor": donor}):

@@ -30,6 +30,7 @@ from jobs import (
 from jobs.cluster import Cluster, connected
 from jobs.config import TuneJob
 from jobs.console import say, working
+from jobs.errors import JobError
 from jobs.findings import Findings
 from jobs.halving import Rungs
 from jobs.journal import Journal, Record
@@ -37,9 +38,9 @@ from jobs.run_trials import SharedRun, run_trial
 from jobs.samples import Shared as SharedBlocks
 from jobs.search import Search
 from jobs.search_plan import Plan, experiment, proposer, trial_folder, workers
-from jobs.search_runs import SearchRuns
+from jobs.search_runs import SearchRuns, recorded
 from jobs.spaces import Values
-from jobs.steering import Asking, Deciding, Numbers, Population, Telling
+from jobs.steering import Asking, Deciding, Population, Telling
 from jobs.stopping import stoppable
 from jobs.tracking import Tracker
 from jobs.trials import Shared, SmallTrial
@@ -68,6 +69,9 @@ def run(job: TuneJob) -> Findings:
             uris = inputs.manifest_uris(plan.base)
             cluster.require_shared(place.store(), *uris, runs.tracker.uri)
             begin(plan, search, cluster, runs.parent)
+    elif not recorded(journal) >= search.records.keys():
+        # The search came to its end while MLflow was away.
+        tracked(plan, search, stream.digest).close(gathered(plan, search), failed=False)
     found = conclude(plan, search)
     if job.train_best:
         train.run(found.best)
@@ -138,25 +142,20 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
     num_cpus = int(ray.cluster_resources().get("CPU", 1))
     room = budget.slots(budget.Ask(workers(job), job.concurrent, left), cluster, num_cpus)
     say(f"{plan.name}: {left} trials of up to {search.last_step} steps; {room.arithmetic}")
-    numbers = Numbers()
-    population = job.ending == "pbt"
-    every = plan.milestones[0]
+    if job.ending == "pbt" and workers(job) > 1 and left > room.concurrent:
+        raise JobError(
+            f"a population of runs trains all its {left} trials at the same time, but "
+            f"{room.arithmetic}; use --trials {room.concurrent}, or --workers 1"
+        )
     steering.quiet()
+    clear(search.journal)  # what a killed call left
     tuner = tune.Tuner(
         trainable(plan, cluster, room, parent),
-        tune_config=tune.TuneConfig(
-            num_samples=left,
-            search_alg=Asking(search, numbers, None if population else room.concurrent),
-            scheduler=Population(search, numbers, every, job.search_seed)
-            if population
-            else Deciding(search, numbers),
-            time_budget_s=None if job.hours is None else 3600 * job.hours,
-            reuse_actors=workers(job) == 1,
-        ),
+        tune_config=steered(plan, search, room, left),
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=search.journal.folder,
-            callbacks=[Telling(search, numbers)],
+            callbacks=[Telling(search)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=LOST_AGAIN),
             verbose=0,
@@ -167,9 +166,27 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
     clear(search.journal)
 
 
+def steered(plan: Plan, search: Search, room: budget.Slots, left: int) -> tune.TuneConfig:
+    """Return who chooses values and ends trials, and how many run at a time."""
+    job, population = plan.job, plan.job.ending == "pbt"
+    scheduler = Deciding(search)
+    if population:
+        scheduler = Population(search, plan.milestones[0], job.search_seed)
+    return tune.TuneConfig(
+        num_samples=left,
+        # Of a population all members begin; the CPUs of a trial say how many run at a time.
+        search_alg=Asking(search, None if population else room.concurrent),
+        scheduler=scheduler,
+        time_budget_s=None if job.hours is None else 3600 * job.hours,
+        reuse_actors=workers(job) == 1,
+    )
+
+
 def clear(journal: Journal) -> None:
     """Remove what Tune keeps for itself: a search continues from the journal."""
     folder = storage.join(journal.folder, TUNE_FOLDER)
+    if not storage.exists(folder):
+        return
     if not storage.is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return

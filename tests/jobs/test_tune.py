@@ -227,6 +227,10 @@ def test_a_search_that_cannot_be_scheduled_is_refused(cluster, store):
     job = dataclasses.replace(job, job=dataclasses.replace(job.job, workers=64))
     with pytest.raises(JobError, match=r"no trial fits: a trial takes 66 CPUs.*has 0 GPUs"):
         tune.run(job)
+    job = search("crowd", scheduler="pbt", trials=4)
+    job = dataclasses.replace(job, job=dataclasses.replace(job.job, workers=2))
+    with pytest.raises(JobError, match=r"all its 4 trials at the same time.*use --trials 1"):
+        tune.run(job)
 
 
 @pytest.mark.parametrize(
