@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from jobs import place
 from jobs.errors import JobError
-from jobs.spaces import Values
+from jobs.spaces import Space, Values
 from pipelines import storage
 
 Status: TypeAlias = Literal["running", "finished", "stopped", "failed"]
@@ -89,6 +89,14 @@ class Record:
     def last_values(self) -> Values:
         """The values at its end."""
         return self.changes[-1].values if self.changes else self.values
+
+    def parsed(self, space: Space) -> "Record":
+        """Return the record with values as the space means them: JSON has no tuples."""
+        changes = (
+            dataclasses.replace(change, values=space.parse(change.values))
+            for change in self.changes
+        )
+        return dataclasses.replace(self, values=space.parse(self.values), changes=tuple(changes))
 
     def from_other(self, step: int, donor: int, values: Values) -> "Record":
         """Return the record of a trial that goes on from a checkpoint of another one."""

@@ -52,18 +52,18 @@ class AtRandom:
 class Grid:
     """All combinations, in the order of the entries."""
 
-    def __init__(self, space: Space, points: int, most: int) -> None:
-        self.all = list(islice(space.grid(points), most + 1))
-        if len(self.all) > most:
+    def __init__(self, space: Space, points: int, trials: int) -> None:
+        self.all = list(islice(space.grid(points), trials))
+        if len(self.all) == trials:  # the recipe is the first of the trials
             raise JobError(
-                f"the grid has more than the {most} combinations of --trials {most}; allow more, "
-                f"take fewer entries with --over (there are {', '.join(space.names)}), or lower "
-                "--grid-points"
+                f"the grid has {trials} combinations or more, which with the recipe are more than "
+                f"--trials {trials}; allow more, take fewer entries with --over (there are "
+                f"{', '.join(space.names)}), or lower --grid-points"
             )
 
     def propose(self, number: int) -> Values | None:
-        """Return a combination."""
-        return self.all[number] if number < len(self.all) else None
+        """Return a combination; the first trial is the recipe."""
+        return self.all[number - 1] if number <= len(self.all) else None
 
     def learn(self, _record: Record) -> None:
         """Learn nothing."""

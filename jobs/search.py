@@ -45,7 +45,7 @@ class Search:
     def resume(self) -> None:
         """Take over what earlier calls left behind."""
         for record in self.journal.records():
-            known = dataclasses.replace(record, values=self.space.parse(record.values))
+            known = record.parsed(self.space)
             if known.status == "running":
                 self.waiting.append(fresh(known))
             else:

@@ -166,7 +166,7 @@ def test_several_objectives_give_a_front(cluster, store):
 
 
 def test_a_value_that_does_not_fit_ends_its_trial_alone(cluster, store):
-    job = search("unfit", space="samples", over=("train.patch_px",), search="grid", trials=5)
+    job = search("unfit", space="samples", over=("train.patch_px",), search="grid", trials=6)
     found = tune.run(job)
     ends = {record.values["train.patch_px"]: record.status for record in found.records[1:]}
     assert ends[48] == ends[128] == "failed"
