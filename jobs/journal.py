@@ -48,6 +48,8 @@ class Record:
     """What the search asks for, of a trial that is finished."""
     seconds: float = 0.0
     """Time in training and validation."""
+    lost_s: float = 0.0
+    """Time of earlier beginnings that a killed search did not bring to an end."""
     asked: float = 0.0
     """When it was proposed, in seconds since 1970, as all moments here."""
     ready: float = 0.0
@@ -83,7 +85,7 @@ class Record:
     @property
     def device_s(self) -> float:
         """Seconds of all its devices."""
-        return self.seconds * self.devices
+        return (self.seconds + self.lost_s) * self.devices
 
     @property
     def last_values(self) -> Values:

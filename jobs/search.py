@@ -121,5 +121,10 @@ class Search:
 
 
 def fresh(record: Record) -> Record:
-    """Return a trial as it was before its first step."""
-    return Record(number=record.number, values=record.values, devices=record.devices)
+    """Return a trial as it was before its first step; what it cost until then is not forgotten."""
+    return Record(
+        number=record.number,
+        values=record.values,
+        devices=record.devices,
+        lost_s=record.lost_s + record.seconds,
+    )

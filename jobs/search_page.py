@@ -180,7 +180,8 @@ def fronts(found: Findings) -> str:
     drawn = []
     best = {record.number for record in found.front}
     for name in others:
-        columns, lefts = scale(UNITS[name], [r.objectives[name] for r in found.finished])
+        form = "{:,.0f}" if name == "params" else "{:.4g}"
+        columns, lefts = scale(UNITS[name], [r.objectives[name] for r in found.finished], form)
         rows, heights = scale("dB", [r.objectives["psnr"] for r in found.finished], "{:.4g}")
         lines = [
             Line(

@@ -98,13 +98,16 @@ def test_a_killed_search_repeats_no_trial_that_is_over(store):
     for _ in range(5):
         train(first, first.next())
     interrupted = first.next()
+    first.result(
+        interrupted.number, {"step": 2, "psnr_db": 9.0, "seconds": 7, "began": 0, "ended": 7}
+    )
     before = {path.name: path.read_bytes() for path in store.glob("tune/s/trials/*.json")}
 
     second = started()
     assert sorted(second.records) == [0, 1, 2, 3, 4]
     again = second.next()
     assert (again.number, again.values) == (5, interrupted.values)
-    assert again.points == ()
+    assert (again.points, again.device_s) == ((), 7.0)
     train(second, again)
     whole(second)
     assert sorted(second.records) == list(range(16))
