@@ -6,6 +6,7 @@ that step on its shelf, and continues it as any run continues.
 """
 
 import json
+import os
 import tempfile
 import threading
 import time
@@ -50,6 +51,8 @@ class SharedRun:
     experiment: str
     population: bool
     """Whether trials go on from each other."""
+    place: dict[str, str]
+    """Where runs and MLflow are: variables of the environment, which a trial does not inherit."""
 
 
 class Scores:
@@ -105,6 +108,7 @@ def trial_name(search: str, number: int) -> str:
 
 def run_trial(config: dict[str, Any], shared: SharedRun) -> None:
     """Run a trial and report to Tune."""
+    os.environ.update(shared.place)
     began, told = time.time(), {"values": list(config["values"].items()), "resumed": 0}
     try:
         for result in results(config, shared, told):

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from jobs import halving, place, proposals, spaces, train
+from jobs import halving, inputs, place, proposals, spaces, train
 from jobs.config import TrainJob, TuneJob
 from jobs.errors import JobError
 from jobs.proposals import Proposer
@@ -33,6 +33,8 @@ class Plan:
     def of(cls, job: TuneJob) -> "Plan":
         """Return what a search does, or raise what speaks against it."""
         base = shortened(job.job, job.steps or job.job.train.steps)
+        # Trials run in folders of their own, and may have another environment.
+        base = dataclasses.replace(base, manifest=inputs.manifest_uris(base))
         space = spaces.find(job.space, base)
         if workers(job) > 1:
             # Runs validate where they save: at the first rung and at its multiples.

@@ -14,6 +14,7 @@ from jobs.search import Search
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal keeps what they would write
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a search at once; results are kept
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no score
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }

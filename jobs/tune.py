@@ -206,6 +206,7 @@ def trainable(plan: Plan, cluster: Cluster, room: budget.Slots, parent: str) -> 
             parent=parent,
             experiment=experiment(plan),
             population=plan.job.ending == "pbt",
+            place={"LAFORMER_STORE": place.store(), "MLFLOW_TRACKING_URI": place.tracking_uri()},
         )
         return tune.with_resources(tune.with_parameters(run_trial, shared=runs), {"CPU": room.cpus})
     fields = train.validation(plan.base)
