@@ -51,6 +51,8 @@ class SharedRun:
     experiment: str
     population: bool
     """Whether trials go on from each other."""
+    held_out: dict[str, Any]
+    """What is validated, and how: fields of WorkerJob."""
     place: dict[str, str]
     """Where runs and MLflow are: variables of the environment, which a trial does not inherit."""
 
@@ -183,7 +185,9 @@ def start(job: TrainJob, shared: SharedRun, scores: Any) -> train.Start:
     recipe = json.loads(recipes.to_json(job))
     kept = {"task": job.task, "recipe": recipe, "samples": stream.fingerprint(), "init": None}
     kept |= {"run_id": run_id, "git_revision": facts["git_revision"]}
-    return train.Start(stream, ScoreObserver(tracker.uri, run_id, scores), kept, None)
+    return train.Start(
+        stream, ScoreObserver(tracker.uri, run_id, scores), kept, None, shared.held_out
+    )
 
 
 def result(job: TrainJob, shared: SharedRun, step: int, psnr_db: float) -> dict[str, Any]:

@@ -29,14 +29,14 @@ def quiet() -> None:
 class Asking(Searcher):  # type: ignore[misc]
     """Gives trials to Tune, at most so many at a time."""
 
-    def __init__(self, search: Search, concurrent: int | None) -> None:
+    def __init__(self, search: Search, concurrent: int) -> None:
         super().__init__(metric="psnr_db", mode="max")
         self.search, self.concurrent = search, concurrent
         self.under_way: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial; none while all places are taken."""
-        if self.concurrent is not None and len(self.under_way) >= self.concurrent:
+        if len(self.under_way) >= self.concurrent:
             return None
         record = self.search.next()
         if record is None:
@@ -121,6 +121,13 @@ class Population(PopulationBasedTraining):  # type: ignore[misc]
             log_config=False,
         )
         self.search = search
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Give a member its values: Tune knows its number alone, and lets no searcher choose."""
+        number = trial.config["number"]
+        self.search.numbers[trial.trial_id] = number
+        trial.config["values"] = self.search.records[number].values
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Keep a result; the trial may go on from another one."""

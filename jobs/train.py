@@ -116,6 +116,8 @@ class Start:
     """What every checkpoint says of itself."""
     origin: initial.Origin | None
     """The model whose weights come first."""
+    held_out: dict[str, Any] | None = None
+    """What `validation` returns, where it was made before."""
 
 
 def shelf_of(job: TrainJob) -> StoredShelf:
@@ -146,7 +148,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         model=job.model,
         train=job.train,
         segment=stream.segment,
-        **validation(job),
+        **(start.held_out or validation(job)),
         observer=BoardObserver(start.tracking, progress),
         facts=start.facts,
         threads=cluster.threads(allowed[-1]),

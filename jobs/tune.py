@@ -151,7 +151,7 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
     clear(search.journal)  # what a killed call left
     tuner = tune.Tuner(
         trainable(plan, cluster, room, parent),
-        tune_config=steered(plan, search, room, left),
+        **steered(plan, search, room, left),
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=search.journal.folder,
@@ -166,20 +166,24 @@ def begin(plan: Plan, search: Search, cluster: Cluster, parent: str) -> None:
     clear(search.journal)
 
 
-def steered(plan: Plan, search: Search, room: budget.Slots, left: int) -> tune.TuneConfig:
+def steered(plan: Plan, search: Search, room: budget.Slots, left: int) -> dict[str, Any]:
     """Return who chooses values and ends trials, and how many run at a time."""
-    job, population = plan.job, plan.job.ending == "pbt"
-    scheduler = Deciding(search)
-    if population:
-        scheduler = Population(search, plan.milestones[0], job.search_seed)
-    return tune.TuneConfig(
-        num_samples=left,
-        # Of a population all members begin; the CPUs of a trial say how many run at a time.
-        search_alg=Asking(search, None if population else room.concurrent),
-        scheduler=scheduler,
-        time_budget_s=None if job.hours is None else 3600 * job.hours,
-        reuse_actors=workers(job) == 1,
-    )
+    job, reuse = plan.job, workers(plan.job) == 1
+    budget_s = None if job.hours is None else 3600 * job.hours
+    if job.ending != "pbt":
+        config = tune.TuneConfig(
+            num_samples=left,
+            search_alg=Asking(search, room.concurrent),
+            scheduler=Deciding(search),
+            time_budget_s=budget_s,
+            reuse_actors=reuse,
+        )
+        return {"tune_config": config}
+    # All members begin; the CPUs that each takes say how many run at a time.
+    members = [record.number for record in iter(search.next, None)]
+    scheduler = Population(search, plan.milestones[0], job.search_seed)
+    config = tune.TuneConfig(scheduler=scheduler, time_budget_s=budget_s, reuse_actors=reuse)
+    return {"tune_config": config, "param_space": {"number": tune.grid_search(members)}}
 
 
 def clear(journal: Journal) -> None:
@@ -206,6 +210,7 @@ def trainable(plan: Plan, cluster: Cluster, room: budget.Slots, parent: str) -> 
             parent=parent,
             experiment=experiment(plan),
             population=plan.job.ending == "pbt",
+            held_out=train.validation(plan.base),
             place={"LAFORMER_STORE": place.store(), "MLFLOW_TRACKING_URI": place.tracking_uri()},
         )
         return tune.with_resources(tune.with_parameters(run_trial, shared=runs), {"CPU": room.cpus})
