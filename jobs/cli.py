@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "prepare": (config.PrepareJob, "index photos into a manifest"),
     "preview": (config.PreviewJob, "show what a task makes of photos"),
     "train": (config.TrainJob, "train a recipe; the same command resumes"),
+    "tune": (config.TuneJob, "search for better values of a recipe; the same command continues"),
     "report": (config.ReportJob, "write a page about a training run"),
     "evaluate": (config.EvaluateJob, "measure a model under named protocols"),
     "promote": (config.PromoteJob, "make a better candidate the champion"),
@@ -74,7 +75,7 @@ def usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items())
     return (
-        f"{USAGE}verbs:\n{verbs}\n\nrecipes for train: {', '.join(recipes.RECIPES)}\n"
+        f"{USAGE}verbs:\n{verbs}\n\nrecipes for train and tune: {', '.join(recipes.RECIPES)}\n"
         f"{recipes.DEBUG}NAME tries a recipe in six steps on a network of toy size\n"
         "LAFORMER_STORE says where runs live, LAFORMER_TRACEBACK=1 shows tracebacks."
     )
@@ -85,17 +86,17 @@ def parse(argv: list[str]) -> Any:
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
         raise JobError(f"unknown verb {verb!r}; use one of: {', '.join(VERBS)}")
-    if verb == "train":
-        return parse_train(rest)
+    if verb in ("train", "tune"):
+        return parse_recipe(verb, rest)
     if verb == "submit":
         return parse_submit(rest)
     return tyro.cli(VERBS[verb][0], args=rest, prog=f"laformer {verb}")
 
 
-def parse_train(rest: list[str]) -> config.TrainJob:
+def parse_recipe(verb: str, rest: list[str]) -> Any:
     """Parse `train RECIPE ...` or `train --job job.json ...`: values over a recipe's.
 
-    A run has the recipe's name unless it is given one.
+    A run has the recipe's name unless it is given one. `tune` takes the same and more.
     """
     if rest[:1] == ["--job"] and len(rest) > 1:
         path = rest[1]
@@ -106,12 +107,12 @@ def parse_train(rest: list[str]) -> config.TrainJob:
     elif rest and rest[0] in ("-h", "--help"):
         default, label = recipes.RECIPES["demo"], "RECIPE"
     else:
-        raise JobError(f"train needs a recipe: one of {', '.join(recipes.RECIPES)}")
+        raise JobError(f"{verb} needs a recipe: one of {', '.join(recipes.RECIPES)}")
     return tyro.cli(
-        config.TrainJob,
-        default=default,
+        VERBS[verb][0],
+        default=config.TuneJob(job=default) if verb == "tune" else default,
         args=rest,
-        prog=f"laformer train {label}",
+        prog=f"laformer {verb} {label}",
         registry=staged(),
     )
 

@@ -136,6 +136,84 @@ class TrainJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TuneJob:
+    """Search for better values of a recipe; the same command again continues.
+
+    Trials are runs of the recipe with other values. Each is one process, or with --workers 2 or
+    more a training run of its own. --name names the search.
+    """
+
+    job: Annotated[TrainJob, arg(name="")]
+    """What is trained."""
+    space: str | None = None
+    """What may change: a name in SPACES; by the size of the network when not given."""
+    over: UseAppendAction[tuple[str, ...]] = ()
+    """An entry of the space, once for each that may change: train.lr; all when none is given."""
+    steps: int | None = None
+    """Steps of a trial, its warm-up and stages shortened alike; the recipe's when not given."""
+    trials: int = 16
+    """Trials in all; more may be asked for later."""
+    hours: float | None = None
+    """Longest time of this call in hours."""
+    concurrent: int | None = None
+    """Trials at the same time; as many as the cluster has room for when not given."""
+    stall: int | None = None
+    """Trials in a row that bring nothing better, after which no new one begins."""
+    search: Literal["optuna", "random", "grid"] = "optuna"
+    """How values are chosen."""
+    grid_points: int = 3
+    """Values of a range in a grid."""
+    scheduler: Literal["asha", "none", "pbt"] | None = None
+    """Ends bad trials early (asha), none, or lets them go on from better ones (pbt).
+
+    asha when not given, none for several objectives."""
+    objectives: tuple[Literal["psnr", "params", "macs", "latency"], ...] = ("psnr",)
+    """What is to be better; several of them give the trials that no other beats in all."""
+    search_seed: int = 0
+    """Names the choices of the search; --train.seed names samples and weights."""
+    train_best: bool = False
+    """Train the best values to the end of the recipe afterwards, as laformer train would."""
+    report: bool = False
+    """Write the page of what is stored, and search no further."""
+    page: str | None = None
+    """Where to write the HTML page; search.html beside the stored trials when not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no search."""
+        for name in ("steps", "trials", "concurrent", "stall", "grid_points"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} is less than 1; use at least 1")
+        if self.hours is not None and self.hours <= 0:
+            raise ValueError(f"hours {self.hours:g} is not positive; use for example 0.5")
+        if "psnr" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(
+                f"objectives {' '.join(self.objectives)} do not name psnr and others once each; "
+                "use for example --objectives psnr latency"
+            )
+        if len(self.objectives) > 1 and self.scheduler in ("asha", "pbt"):
+            raise ValueError(
+                f"scheduler {self.scheduler} compares trials by one number, but there are "
+                f"objectives {' '.join(self.objectives)}; leave --scheduler out"
+            )
+        if "latency" in self.objectives and self.job.workers not in (None, 1):
+            raise ValueError(
+                "latency is measured by the one process of a small trial; "
+                "leave --workers out, or ask for macs"
+            )
+        if isinstance(self.job.workers, tuple):
+            raise ValueError(  # noqa: TRY004 - of the right type, but not for a search
+                f"workers {self.job.workers[0]} to {self.job.workers[1]} cannot be added up for a "
+                "search; use one number"
+            )
+
+    @property
+    def ending(self) -> Literal["asha", "none", "pbt"]:
+        """Return the scheduler that is used."""
+        return self.scheduler or ("asha" if len(self.objectives) == 1 else "none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateJob:
     """Measure a registered model under named protocols."""
 

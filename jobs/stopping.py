@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stoppable(ask: Callable[[], None]) -> Iterator[None]:
+def stoppable(ask: Callable[[], None] | None = None) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM `ask` the body to end, and raise KeyboardInterrupt then.
 
-    A second one, or a body that does not end in time, is interrupted. Ray's core would turn
+    A second one, a body that does not end in time, or one that cannot be asked is interrupted. Ray's core would turn
     SIGTERM into an abort with a stack of C++. Handlers are put back as they were.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -27,13 +27,13 @@ def stoppable(ask: Callable[[], None]) -> Iterator[None]:
     asked, over = threading.Event(), threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+        if asked.is_set() or ask is None:
             raise KeyboardInterrupt
         asked.set()
 
     def wait() -> None:
         asked.wait()
-        if over.is_set():
+        if over.is_set() or ask is None:
             return
         say("stopping: the workers save first; once more stops at once")
         ask()

@@ -24,6 +24,8 @@ from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.elastic import DividingPolicy, ElasticTrainer
+from jobs.held_out import validation
+from jobs.inputs import check_model, manifest_uris, samples
 from jobs.notices import Notices, printed
 from jobs.progress import BoardObserver, board, shown
 from jobs.recording import MlflowObserver
@@ -31,7 +33,6 @@ from jobs.release import Trained, finished, record_early, release, tell_replaced
 from jobs.restarts import Restarts
 from jobs.revision import git_revision
 from jobs.runs import flatten, run_name, same_run, shelf_of
-from jobs.samples import check_model, manifest_uris, samples, validation
 from jobs.stopping import stoppable
 from jobs.tracking import Tracker
 from laformer.assignment import WorkerJob
@@ -97,6 +98,8 @@ class Start:
     """What every checkpoint says of itself."""
     origin: initial.Origin | None
     """The model whose weights come first."""
+    held_out: dict[str, Any] | None = None
+    """What `validation` returns, where it was made before."""
 
 
 def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
@@ -115,7 +118,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
         model=job.model,
         train=job.train,
         segment=start.stream.segment,
-        **validation(job),
+        **(start.held_out or validation(job)),
         observer=BoardObserver(dataclasses.replace(start.tracking, tell=notices.tell), progress),
         facts=start.facts,
         threads=cluster.threads(allowed[-1]),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jobs import initial, place, recipes, train
+from jobs import initial, place, recipes, runs
 from jobs.errors import JobError, MissingModelError
 from jobs.registry import CANDIDATE, Registry
 from jobs.tracking import Tracker
@@ -50,7 +50,7 @@ def started(wanted):
     """Do what a first start leaves in the folder of a run; return where the weights are from."""
     found = initial.origin(wanted, "fine", begun=False)
     pinned = dataclasses.replace(wanted, init=found.model)
-    train.same_run("fine", recipes.to_json(pinned), {}, found)
+    runs.same_run("fine", recipes.to_json(pinned), {}, found)
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import cli, place, prepare, recipes, train
+from jobs import cli, inputs, place, prepare, recipes, train
 from jobs.config import PrepareJob
 from jobs.registry import CANDIDATE, Registry
 from jobs.tracking import Tracker
@@ -35,7 +35,7 @@ def uri(tmp_path_factory):
 
 def batches(job, uri):
     """Yield the batches of a job as one worker would receive them, read in this process."""
-    stream = train.samples(job, (uri,), TASKS[job.task])
+    stream = inputs.samples(job, (uri,), TASKS[job.task])
     for step in range(job.train.steps):
         made = stream.at(step)
         span = Span(step, step + 1, 0, made.plan.global_batch)
@@ -65,7 +65,7 @@ def test_every_task_has_a_recipe():
 @pytest.mark.parametrize("name", DEBUG)
 def test_every_debug_recipe_trains(name, uri):
     job = recipes.recipe(name)
-    train.check_model(job, TASKS[job.task])
+    inputs.check_model(job, TASKS[job.task])
     before, state, losses, shapes = fitted(job, uri)
     assert num_parameters(state.model) < 16_000
     assert state.step == len(losses) == 6
