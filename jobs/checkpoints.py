@@ -131,7 +131,8 @@ def named(model: str) -> str | None:
 def fetch(uri: str, scratch: Path) -> Path:
     """Return the folder of a checkpoint, verified; of a remote one the copy in `scratch`.
 
-    A file of released weights is returned as it is. Raises CheckpointError, naming the uri, when it is missing, incomplete or damaged.
+    A file of released weights is returned as it is. Raises CheckpointError, naming the uri, when
+    it is missing, incomplete or damaged.
     """
     folder = Path(uri)
     if storage.is_remote(uri):

@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def stoppable(ask: Callable[[], None] | None = None) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM `ask` the body to end, and raise KeyboardInterrupt then.
 
-    A second one, a body that does not end in time, or one that cannot be asked is interrupted. Ray's core would turn
-    SIGTERM into an abort with a stack of C++. Handlers are put back as they were.
+    A second one, a body that does not end in time, or one that cannot be asked is interrupted.
+    Ray's core would turn SIGTERM into an abort with a stack of C++. Handlers are put back.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
