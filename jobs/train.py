@@ -12,6 +12,7 @@ import json
 import math
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def run(job: TrainJob) -> Trained:
     try:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
-            tracker.describe(run_id, {environment.DEVICES: environment.devices()})
+            with suppress(UnavailableError):  # it was there a moment ago: the numbers wait for it
+                tracker.describe(run_id, {environment.DEVICES: environment.devices()})
             fit(job, cluster, Start(stream, observer, facts, origin))
         trained = release(job, run_id)
         tell_replaced(tracker, run_id)
