@@ -98,4 +98,6 @@ def gate_of(candidate: Version) -> str:
 
 def load(registry: Registry, version: Version, scratch: str) -> Restorer:
     """Return the network of a version, ready to restore."""
-    return Restorer.load(registry.download(version, Path(scratch)))
+    folder = Path(scratch) / str(version.number)
+    folder.mkdir()
+    return Restorer.load(registry.download(version, folder))

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
 from jobs.elastic import DividingPolicy, ElasticTrainer
+from jobs.errors import UnavailableError
 from jobs.held_out import validation
 from jobs.inputs import check_model, manifest_uris, samples
 from jobs.notices import Notices, printed
@@ -74,7 +76,8 @@ def run(job: TrainJob) -> Trained:
     try:
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
-            tracker.describe(run_id, {environment.DEVICES: environment.devices()})
+            with suppress(UnavailableError):  # it was there a moment ago: the numbers wait for it
+                tracker.describe(run_id, {environment.DEVICES: environment.devices()})
             fit(job, cluster, Start(stream, observer, facts, origin))
         trained = release(job, run_id)
         record_early(job, tracker, run_id)

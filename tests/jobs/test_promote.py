@@ -1,5 +1,6 @@
 """The gate: what it asks, what it says when it refuses, and the way back."""
 
+import dataclasses
 import doctest
 import io
 
@@ -12,11 +13,21 @@ from mlflow.exceptions import MlflowException
 from jobs import cli, gate, inspection, promote
 from jobs.config import PromoteJob
 from jobs.errors import JobError
+from jobs.evaluate import Measure, Score, Subject, record
 from jobs.gate import Check, Gain, score_checks
 from jobs.inspection import Photos, colour_shift, picture_checks, time_checks
 from jobs.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from jobs.tracking import Tracker
+from laformer import checkpoint
 from laformer.errors import ModelError
+from laformer.restore import Restorer
+from pipelines import images
+from pipelines.images import Photo
+from pipelines.tasks import TASKS
+from tests.networks import config, state
+from tests.pipelines.test_training import photo
+
+GATE = TASKS["denoise-gaussian-25"].gate
 
 KEYS = [f"{n}.png" for n in range(20)]
 HARD = {key: 25.0 + n % 7 for n, key in enumerate(KEYS)}
@@ -184,8 +195,8 @@ def registry(store, monkeypatch):
     registry.client.delete_registered_model("m")
 
 
-def nominate(registry, number):
-    registry.nominate(registry.resolve(f"m/{number}"))
+def nominate(registry, number, name="m"):
+    registry.nominate(registry.resolve(f"{name}/{number}"))
 
 
 def aliases(registry):
@@ -239,6 +250,58 @@ def test_what_was_rolled_back_comes_back_only_with_insistence(registry, monkeypa
     promote.run(PromoteJob(name="m", again=True))
     assert registry.resolve("m/2").tags["rolled_back"] == "false"
     assert aliases(registry) == {CANDIDATE: 2, CHAMPION: 2, PREVIOUS: 1}
+
+
+def register(registry, folder, seed):
+    """Register a network of random weights, measured on the photos of a folder."""
+    checkpoint.save(folder / f"c{seed}", state(config(), seed), {})
+    checkpoint.release(folder / f"c{seed}", folder / f"r{seed}")
+    run_id = Tracker().continue_run("e", f"store/train/{seed}", {})
+    tags = {"task": "denoise-gaussian-25", "sha256": str(seed)}
+    version = registry.register("whole", folder / f"r{seed}", run_id, tags)
+    subject = photographed(folder)
+    measure = Measure(subject, lambda: Restorer.load(folder / f"r{seed}"))
+    pairs = zip(subject.keys, subject.sizes, strict=True)
+    rows = [measure({"keys": list(keys), "sizes": list(sizes)}) for keys, sizes in pairs]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "key"}
+    score = Score(
+        benchmark=GATE.name, protocol=GATE.protocol.name, digest="a", rows=tuple(rows), **means
+    )
+    record(registry, Tracker(), version, score)
+    # Random weights are no better than their input: what is tested is the way.
+    registry.tag(version, {f"input_psnr_db.{GATE.name}": "1.0"})
+    registry.nominate(version)
+    return version
+
+
+def photographed(folder):
+    paths = sorted(folder.glob("*.png"))
+    keys, sizes = ((path.name,) for path in paths), ((path.stat().st_size,) for path in paths)
+    return Subject(GATE, (str(folder),), tuple(keys), tuple(sizes), "a")
+
+
+def test_two_networks_are_compared_by_what_they_do(registry, tmp_path, monkeypatch, capsys):
+    for seed in range(3):
+        data = images.encode(Photo(pixels=photo(seed, size=(40, 52))), ".png")
+        (tmp_path / f"{seed}.png").write_bytes(data)
+    monkeypatch.setattr(promote, "subject", lambda *_: photographed(tmp_path))
+    scores = {}
+    for seed in (1, 2):
+        version = register(registry, tmp_path, seed)
+        scores[seed] = float(registry.resolve(str(version)).tags[f"psnr_db.{GATE.name}"])
+    best, worst = sorted(scores, key=scores.get, reverse=True)
+    job = PromoteJob(name="whole", max_colour_shift=255, max_slowdown=1000)
+    nominate(registry, best, "whole")
+    assert promote.run(job).number == best
+    nominate(registry, worst, "whole")
+    with pytest.raises(JobError, match=rf"1 of 5 checks .*gain over whole/{best}: -"):
+        promote.run(job)
+    shown = capsys.readouterr().out
+    assert "finite" in shown
+    assert "champion's" in shown
+    with pytest.raises(JobError, match="colour of 3 clean photos"):
+        promote.run(dataclasses.replace(job, max_colour_shift=1e-6))
+    registry.client.delete_registered_model("whole")
 
 
 def test_a_refusal_shows_every_check_and_the_command_fails(registry, monkeypatch, capsys):

@@ -147,7 +147,8 @@ def test_what_a_server_missed_is_recorded_in_order_and_once(server, tmp_path, mo
     recorder.log(3, {"loss": 0.25})
     recorder.picture(3, "photo.png", np.zeros((4, 6, 3), np.uint8))
     wait_until(lambda: recorder.numbers.is_away and recorder.pictures.is_away)
-    assert len((tmp_path / "run" / "unsent.jsonl").read_text().splitlines()) == 3
+    unsent = tmp_path / "run" / "unsent.jsonl"
+    wait_until(lambda: unsent.exists() and len(unsent.read_text().splitlines()) == 3)
     way.open()
     wait_until(lambda: "takes what was recorded again" in told[-1])
     assert len(told) == 2
@@ -159,7 +160,6 @@ def test_what_a_server_missed_is_recorded_in_order_and_once(server, tmp_path, mo
     tracker.finish_run(run_id)  # says that it cannot, which is no error of the run
 
     way.open()
-    unsent = tmp_path / "run" / "unsent.jsonl"
     kept = unsent.read_bytes()
     observer.catch_up()
     assert not unsent.exists()
