@@ -1,5 +1,6 @@
 """Workers that come and go with the hosts: as many as there is room for and the batch allows."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from jobs.errors import JobError
 from laformer.listening import SAVE
 from pipelines.errors import StorageError
 
+STARVING_S = 30.0
+"""Longest wait for workers without a stream to save, before they are replaced by fewer."""
 RESIZE_S = 600.0
 """Seconds between two looks for room for more workers: growing costs a start."""
 
@@ -63,7 +66,7 @@ class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
     ) -> None:
         super().__init__(scaling_config)
         self.allowed, self.stored, self.want = allowed, stored, want
-        self.room = False
+        self.asked_s: float | None = None
         self.saved_step = 0
 
     def make_decision_for_running_worker_group(
@@ -73,20 +76,29 @@ class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
         decision = super().make_decision_for_running_worker_group(
             worker_group_state, worker_group_status
         )
-        if isinstance(decision, ResizeDecision) and not self.room:
-            self.room = True
+        starving = self._are_starving(worker_group_state.num_workers)
+        if self.asked_s is None and (starving or isinstance(decision, ResizeDecision)):
+            self.asked_s = time.monotonic()
             self.want(SAVE)
-        if not self.room:
+        if self.asked_s is None:
             return NoopDecision()
         self.saved_step = max(self.saved_step, reported_step(worker_group_status))
-        if not self.saved_step or not self._is_stored():
+        late = starving and time.monotonic() - self.asked_s > STARVING_S
+        if not late and not (self.saved_step and self._is_stored()):
             return NoopDecision()
-        self.room, self.saved_step = False, 0
+        self.asked_s, self.saved_step = None, 0
         # Once more: since Ray looked, hosts may have come or gone.
         num_workers = self._count_possible_workers(self._get_reserved_resources() or {})
         if num_workers in (0, worker_group_state.num_workers):
             return NoopDecision()
         return self._get_resize_decision(num_workers)
+
+    def _are_starving(self, num_workers: int) -> bool:
+        """Return whether workers have taken the last core from the stream that feeds them.
+
+        Where a host has just died, Ray counts it until it is missed.
+        """
+        return not self.scaling_config.use_gpu and num_workers >= num_cpus()
 
     def _is_stored(self) -> bool:
         try:

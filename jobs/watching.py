@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 POLL_S = 0.5
@@ -28,12 +28,12 @@ def watched(
     done = threading.Event()
 
     def watch() -> None:
-        with suppress(RayError):
-            over = False
-            while not over:
-                over = done.wait(POLL_S)
-                with suppress(GetTimeoutError):  # a busy machine starts an actor late
-                    take(ray.get(ask(), timeout=ANSWER_S))
+        over = False
+        while not over:
+            over = done.wait(POLL_S)
+            # A busy machine starts an actor late, and loses touch with it while a host dies.
+            with suppress(RayError):
+                take(ray.get(ask(), timeout=ANSWER_S))
 
     watcher = threading.Thread(target=watch, name=name, daemon=True)
     watcher.start()

@@ -119,6 +119,17 @@ def test_workers_are_not_replaced_for_room_that_is_gone_or_before_they_end(monke
     assert running.decide(40, over=True) is None
 
 
+def test_workers_that_starve_the_stream_are_replaced_by_fewer_in_time(monkeypatch):
+    running, now_s = Running(monkeypatch, room=2), [100.0]
+    running.looked = 1  # Ray looks again in minutes
+    monkeypatch.setattr(elastic.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(elastic, "num_cpus", lambda: 2)
+    assert running.decide() is None
+    assert running.wanted == [SAVE]
+    now_s[0] += elastic.STARVING_S + 1
+    assert running.decide() == 1
+
+
 def test_storage_that_is_away_keeps_the_workers_there_are(monkeypatch):
     running = Running(monkeypatch, room=4)
 

@@ -17,8 +17,8 @@ from tests.jobs.test_way import training, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-STEPS, EVERY = 240, 120
-STAGES = (Stage(first_step=60, patch_px=24, global_batch=2),)
+STEPS, EVERY = 160, 80
+STAGES = (Stage(first_step=40, patch_px=24, global_batch=2),)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_signal_saves_the_present_step_and_the_same_command_goes_on(store, tmp
     shelf = StoredShelf(str(store / "train" / "stopped"))
     last = 0
     # Once before the second stage, once in it.
-    for end, first, then in ((by_terminal, 0, 20), (by_scheduler, 60, 80)):
+    for end, first, then in ((by_terminal, 0, 20), (by_scheduler, 40, 50)):
         words = ("tests.driver", "train", "--job", str(tmp_path / "job.json"))
         command = Command(*words, LAFORMER_STORE=str(store))
         try:
