@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from jobs.errors import JobError
 
 CONNECT_S, ANSWER_S = 10.0, 120.0
 """Longest waits for a connection and for an answer; an upload's answer comes when it is stored."""
+STARTING_S = 60.0
+"""Longest wait for a cluster that answers but has no host yet that takes jobs."""
 OWN_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables that Ray's client would follow instead of the address it is given."""
 
@@ -33,6 +36,10 @@ class UnknownJobError(JobError):
 
 class TakenError(JobError):
     """An id that another job has."""
+
+
+class StartingError(JobError):
+    """A cluster that takes no jobs yet."""
 
 
 class Client(JobSubmissionClient):  # type: ignore[misc]
@@ -80,9 +87,18 @@ class Dashboard:
             return self.client.get_job_info(job_id)
 
     def submit(self, **job: Any) -> None:
-        """Hand in a job. Raises TakenError when there is one of this id."""
-        with answered(self.address):
-            self.client.submit_job(**job)
+        """Hand in a job, when the cluster takes it. Raises TakenError for the id of another."""
+        deadline = time.monotonic() + STARTING_S
+        while True:
+            try:
+                with answered(self.address):
+                    self.client.submit_job(**job)
+            except StartingError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def stop(self, job_id: str) -> None:
         """Ask a job to end."""
@@ -168,6 +184,8 @@ def refused(address: str, text: str) -> JobError:
     last = (body.splitlines() or ["no reason given"])[-1]
     if "already exists" in body:
         return TakenError(last)
+    if "No available agent" in body:
+        return StartingError(f"the cluster at {address} has no host that takes jobs: {last}")
     if code == 404 and "does not exist" in body:
         return UnknownJobError(last)
     if code in (502, 503, 504) or "closed unexpectedly" in body or "WebSocket error" in body:

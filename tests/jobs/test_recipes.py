@@ -118,6 +118,7 @@ def test_the_estimated_hours_are_what_their_rule_gives(name, scale, hours):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_verb_trains_both_stages_as_the_loop_does(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("LAFORMER_STORE", str(tmp_path / "runs"))
     (tmp_path / "photos").mkdir()

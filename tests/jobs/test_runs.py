@@ -69,6 +69,7 @@ def test_a_run_ends_when_nothing_gets_better(early, capsys):
     assert "of step 2 in 1 validations" in out
 
 
+@pytest.mark.slow
 def test_more_patience_goes_on_from_where_it_ended(early):
     train.run(training("early", lr=STILL, patience=2))
     steps = [step for step, _ in Tracker().history(early.run_id, "val_psnr_db")]

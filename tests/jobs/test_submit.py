@@ -408,3 +408,23 @@ def test_a_submitted_job_without_a_store_loses_nothing(monkeypatch):
     monkeypatch.setenv("LAFORMER_JOB", "train-demo")
     with pytest.raises(JobError, match="LAFORMER_STORE is set neither where train-demo was"):
         place.store()
+
+
+def test_a_cluster_that_still_starts_is_waited_for(monkeypatch):
+    """Its dashboard answers before the first host takes jobs."""
+    answers = [RuntimeError("Request failed with status code 500: No available agent to submit")]
+
+    class Starting:
+        def submit_job(self, **job):
+            if answers:
+                raise answers.pop()
+            self.job = job
+
+    client = Starting()
+    monkeypatch.setattr(dashboard.time, "sleep", lambda _: None)
+    Dashboard(client, "http://head").submit(submission_id="a")
+    assert client.job == {"submission_id": "a"}
+    answers += [RuntimeError("Request failed with status code 500: No available agent")]
+    monkeypatch.setattr(dashboard, "STARTING_S", -1.0)
+    with pytest.raises(JobError, match="has no host that takes jobs"):
+        Dashboard(client, "http://head").submit(submission_id="b")

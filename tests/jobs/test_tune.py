@@ -144,6 +144,7 @@ def test_blocks_are_decoded_once_for_all_trials(cluster, store):
     assert ray.get(shared.pantry.count.remote()) == num
 
 
+@pytest.mark.slow
 def test_a_population_goes_on_from_the_weights_of_better_trials(cluster, store):
     found = tune.run(search("population", scheduler="pbt", trials=4))
     changed = [(record, change) for record in found.records for change in record.changes]
@@ -165,6 +166,7 @@ def test_several_objectives_give_a_front(cluster, store):
     assert "psnr against params" in page
 
 
+@pytest.mark.slow
 def test_a_value_that_does_not_fit_ends_its_trial_alone(cluster, store):
     job = search("unfit", space="samples", over=("train.patch_px",), search="grid", trials=6)
     found = tune.run(job)

@@ -173,6 +173,7 @@ def receipts(folder):
     return [row for table in tables for row in table.to_pylist()]
 
 
+@pytest.mark.slow
 def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path, capsys):
     for seed in range(5):
         for view in ("gt", "left", "right"):
@@ -206,6 +207,7 @@ def test_pairs_of_a_dual_pixel_camera_go_the_same_way(cluster, store, tmp_path, 
     assert score.input_psnr_db == np.inf
 
 
+@pytest.mark.slow
 def test_photos_grow_with_their_alpha(cluster, store, tmp_path):
     upload(f"{store}/large", 4)
     table = f"{store}/large.parquet"
@@ -293,6 +295,7 @@ def test_an_unknown_benchmark_is_explained(trained):
         evaluate.run(EvaluateJob(model=f"{NAME}@{CANDIDATE}", benchmark=("cbsd",)))
 
 
+@pytest.mark.slow
 def test_cbsd68_scores_come_beside_the_published_ones(trained, shared_data, tmp_path, capsys):
     job = EvaluateJob(
         model=f"{NAME}@{CANDIDATE}", benchmark=("cbsd68-sigma25",), data=str(shared_data)
