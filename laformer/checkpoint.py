@@ -213,7 +213,7 @@ def weights_of(folder: Path) -> Path:
     """Return the file of averaged weights of a checkpoint, released or not, or of a file alone."""
     if folder.is_file():
         return folder
-    return folder / (MODEL if (folder / MODEL).exists() else WEIGHTS)
+    return folder / (WEIGHTS if (folder / WEIGHTS).exists() else MODEL)
 
 
 def release(folder: Path, target: Path) -> None:

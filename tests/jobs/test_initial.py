@@ -103,8 +103,8 @@ def test_a_checkpoint_folder_in_a_bucket_is_as_good_as_one_on_a_disk(tracker, tm
     assert checkpoint.MODEL in found.files
     again = initial.origin(job(f"{uri}/"), "fine", begun=True)
     assert again == dataclasses.replace(found, files=None)
-    storage.put(f"{uri}/{checkpoint.MODEL}", b"cut short")
-    with pytest.raises(CheckpointError, match=f"{uri}/{checkpoint.MODEL} is damaged"):
+    storage.put(f"{uri}/{checkpoint.WEIGHTS}", b"cut short")
+    with pytest.raises(CheckpointError, match=f"{uri}/{checkpoint.WEIGHTS} is damaged"):
         initial.origin(job(uri), "another", begun=False)
     with pytest.raises(CheckpointError, match=f"{s3}/none is not a complete checkpoint"):
         initial.origin(job(f"{s3}/none"), "another", begun=False)
