@@ -63,7 +63,8 @@ def head():
             *("--node-ip-address=127.0.0.1", f"--port={free_port()}", "--num-cpus=2"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={scratch}"),
             *(f"--ray-client-server-port={free_port()}", f"--object-store-memory={100 * 2**20}"),
-            "--disable-usage-stats",
+            # Its usual port may belong to another Ray on this machine.
+            *("--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"),
         ]
         with Path(scratch, "head.log").open("w+") as log:
             started = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
