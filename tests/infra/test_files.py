@@ -48,8 +48,6 @@ def understood(command):
     """Parse a command as the command line does; return its verb."""
     words = shlex.split(command)
     assert words[0] == "laformer"
-    if words[1] not in cli.VERBS:
-        pytest.skip(f"this version has no verb {words[1]}")
     cli.parse(words[1:])
     return words[1]
 
