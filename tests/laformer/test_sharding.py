@@ -70,6 +70,7 @@ def as_one_draws_them(trained, train):
 def starts_from_released_weights():
     train, released = CASES["whole"][0], state(TRAIN, seed=5)
     files = dict(checkpoint.Snapshot.take(released, {}).files())
+    files[checkpoint.MODEL] = files[checkpoint.WEIGHTS]  # its name in a released checkpoint
     begun = fresh(train)
     initial.start_from(begun, files)
     whole = tensors(sharding.gather(begun, train))
