@@ -21,9 +21,9 @@ from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.page import Command, Curve, Page, Pair, Score, render
-from jobs.registry import CANDIDATE, CHAMPION, Registry
-from jobs.release import Trained
 from jobs.tracking import Tracker
+from jobs.training.release import Trained
+from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from laformer import metrics
 from pipelines import images, storage
 from pipelines.benchmarks import Benchmark

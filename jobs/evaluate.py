@@ -28,9 +28,9 @@ from jobs.cluster import Cluster, connected
 from jobs.config import EvaluateJob
 from jobs.console import CONSOLE, bar, say
 from jobs.errors import JobError
-from jobs.registry import Registry, Version
 from jobs.restore import LoadRestorer, load
 from jobs.tracking import Tracker
+from jobs.versions.registry import Registry, Version
 from laformer import metrics
 from pipelines import images, manifest, storage
 from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol

@@ -14,9 +14,9 @@ from ray.job_submission import JobDetails, JobStatus
 
 from jobs.config import JobsJob
 from jobs.console import lasting, say
-from jobs.dashboard import Dashboard
 from jobs.errors import JobError
-from jobs.following import exit_code
+from jobs.remote.dashboard import Dashboard
+from jobs.remote.following import exit_code
 from jobs.submit import NAME, STORE, attempts, watched
 
 STOPPING_S = 60.0

@@ -15,12 +15,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from jobs import lineage, place
+from jobs import place
 from jobs.config import ModelsJob
 from jobs.console import CONSOLE, say
 from jobs.errors import JobError, UnavailableError
-from jobs.registry import SIZE, Listed, Registry
 from jobs.tracking import Tracker
+from jobs.versions import lineage
+from jobs.versions.registry import SIZE, Listed, Registry
 
 MEASURES = ("input_psnr_db", "psnr_db", "input_ssim", "ssim", "protocol")
 """How the tags of a version begin that an evaluation left, before the name of its benchmark."""

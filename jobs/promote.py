@@ -15,10 +15,10 @@ from jobs.config import EvaluateJob, PromoteJob
 from jobs.console import CONSOLE, say, working
 from jobs.errors import JobError
 from jobs.evaluate import CAPTURED, HELD_OUT, subject, task_of
-from jobs.gate import Check, score_checks, table
-from jobs.inspection import Photos, picture_checks, time_checks
-from jobs.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, Version
 from jobs.tracking import Tracker
+from jobs.versions.gate import Check, score_checks, table
+from jobs.versions.inspection import Photos, picture_checks, time_checks
+from jobs.versions.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, Version
 from laformer.restore import Restorer
 
 

@@ -30,7 +30,7 @@ from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
 from jobs.errors import JobError
-from jobs.registry import CHAMPION, Registry, Version
+from jobs.versions.registry import CHAMPION, Registry, Version
 from laformer import checkpoint
 from laformer.errors import ModelError
 from laformer.restore import Restorer

@@ -23,13 +23,14 @@ from typing import Any
 
 from ray.job_submission import JobDetails
 
-from jobs import cli, place, reach
+from jobs import cli, place
 from jobs.config import SubmitJob, TrainJob
 from jobs.console import say, working
-from jobs.dashboard import Dashboard, TakenError
 from jobs.errors import JobError
-from jobs.following import follow
-from jobs.package import Tree
+from jobs.remote import reach
+from jobs.remote.dashboard import Dashboard, TakenError
+from jobs.remote.following import follow
+from jobs.remote.package import Tree
 from jobs.revision import git_revision
 
 NAME, STORE = "laformer.name", "laformer.store"

@@ -20,23 +20,24 @@ import ray
 from ray.train import ControllerError, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs import elastic, environment, initial, place, recipes
+from jobs import environment, place, recipes
 from jobs.cluster import Cluster, connected
 from jobs.config import TrainJob
 from jobs.console import say, working
-from jobs.elastic import DividingPolicy, ElasticTrainer
 from jobs.errors import UnavailableError
-from jobs.held_out import validation
-from jobs.inputs import check_model, manifest_uris, samples
-from jobs.notices import Notices, printed
-from jobs.progress import BoardObserver, board, shown
-from jobs.recording import MlflowObserver
-from jobs.release import Trained, finished, record_early, release, tell_replaced
-from jobs.restarts import Restarts
 from jobs.revision import git_revision
-from jobs.runs import flatten, run_name, same_run, shelf_of
-from jobs.stopping import stoppable
 from jobs.tracking import Tracker
+from jobs.training import elastic, initial
+from jobs.training.elastic import DividingPolicy, ElasticTrainer
+from jobs.training.held_out import validation
+from jobs.training.inputs import check_model, manifest_uris, samples
+from jobs.training.notices import Notices, printed
+from jobs.training.progress import BoardObserver, board, shown
+from jobs.training.recording import MlflowObserver
+from jobs.training.release import Trained, finished, record_early, release, tell_replaced
+from jobs.training.restarts import Restarts
+from jobs.training.runs import flatten, run_name, same_run, shelf_of
+from jobs.training.stopping import stoppable
 from laformer.assignment import WorkerJob
 from laformer.listening import STOP
 from laformer.worker import train_worker

@@ -17,36 +17,30 @@ from typing import Any
 import ray
 from ray import tune
 
-from jobs import (
-    budget,
-    halving,
-    inputs,
-    place,
-    recipes,
-    search_page,
-    steering,
-    train,
-)
+from jobs import place, recipes, train
 from jobs.cluster import Cluster, connected
 from jobs.config import TuneJob
 from jobs.console import say, working
 from jobs.errors import JobError
-from jobs.findings import Findings
-from jobs.halving import Rungs
-from jobs.held_out import validation
-from jobs.journal import Journal, Record
 from jobs.revision import git_revision
-from jobs.run_trials import SharedRun, run_trial
-from jobs.runs import JOB_FILE, flatten
-from jobs.samples import Shared as SharedBlocks
-from jobs.search import Search
-from jobs.search_plan import Plan, experiment, proposer, trial_folder, workers
-from jobs.search_runs import SearchRuns, recorded
-from jobs.spaces import Values
-from jobs.steering import Asking, Deciding, Population, Telling
-from jobs.stopping import stoppable
+from jobs.search import budget, halving, steering
+from jobs.search import page as search_page
+from jobs.search.findings import Findings
+from jobs.search.halving import Rungs
+from jobs.search.journal import Journal, Record
+from jobs.search.plan import Plan, experiment, proposer, trial_folder, workers
+from jobs.search.run_trials import SharedRun, run_trial
+from jobs.search.runs import SearchRuns, recorded
+from jobs.search.samples import Shared as SharedBlocks
+from jobs.search.search import Search
+from jobs.search.spaces import Values
+from jobs.search.steering import Asking, Deciding, Population, Telling
+from jobs.search.trials import Shared, SmallTrial
 from jobs.tracking import Tracker
-from jobs.trials import Shared, SmallTrial
+from jobs.training import inputs
+from jobs.training.held_out import validation
+from jobs.training.runs import JOB_FILE, flatten
+from jobs.training.stopping import stoppable
 from laformer.loop import rgb_psnr_db
 from pipelines import storage, tasks
 

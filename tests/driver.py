@@ -5,7 +5,8 @@ Its workers keep a record of what they do, and hosts are looked for every few se
 
 import sys
 
-from jobs import cli, elastic, train
+from jobs import cli, train
+from jobs.training import elastic
 from tests import faults
 
 if __name__ == "__main__":

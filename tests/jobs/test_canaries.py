@@ -9,7 +9,7 @@ import pytest
 
 from jobs import place, recipes
 from jobs.errors import JobError
-from jobs.package import Tree
+from jobs.remote.package import Tree
 from jobs.tracking import Tracker
 from jobs.train import MlflowObserver, flatten
 

@@ -11,7 +11,7 @@ import pytest
 from jobs import cli, config, recipes
 from jobs.errors import JobError
 from jobs.failures import cause
-from jobs.inputs import check_model
+from jobs.training.inputs import check_model
 from laformer.config import Stage
 from pipelines.errors import StorageError
 from pipelines.tasks import TASKS

@@ -6,7 +6,7 @@ import pytest
 
 from jobs import demo, recipes
 from jobs.config import DemoJob
-from jobs.registry import CHAMPION, Registry
+from jobs.versions.registry import CHAMPION, Registry
 from pipelines import images
 from pipelines.images import Photo
 from tests.networks import MODEL

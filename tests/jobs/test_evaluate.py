@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs import demo
 from jobs.evaluate import Measure, Score, Subject, record, scores, table
-from jobs.registry import Version
+from jobs.versions.registry import Version
 from laformer import metrics
 from pipelines import images
 from pipelines.benchmarks import HELD_OUT_RGB, Protocol, held_out, held_out_sr, sr_y

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from jobs import cli, lineage
+from jobs import cli
 from jobs.errors import JobError
-from jobs.registry import CANDIDATE, CHAMPION, Registry
 from jobs.restore import Ledger
 from jobs.tracking import Tracker
+from jobs.versions import lineage
+from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from pipelines import storage
 
 TAGS = {

@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
-from jobs import cli, gate, inspection, promote
+from jobs import cli, promote
 from jobs.config import PromoteJob
 from jobs.errors import JobError
 from jobs.evaluate import Measure, Score, Subject, record
-from jobs.gate import Check, Gain, score_checks
-from jobs.inspection import Photos, colour_shift, picture_checks, time_checks
-from jobs.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from jobs.tracking import Tracker
+from jobs.versions import gate, inspection
+from jobs.versions.gate import Check, Gain, score_checks
+from jobs.versions.inspection import Photos, colour_shift, picture_checks, time_checks
+from jobs.versions.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from laformer import checkpoint
 from laformer.errors import ModelError
 from laformer.restore import Restorer

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import cli, inputs, place, prepare, recipes, train
+from jobs import cli, place, prepare, recipes, train
 from jobs.config import PrepareJob
-from jobs.registry import CANDIDATE, Registry
 from jobs.tracking import Tracker
+from jobs.training import inputs
+from jobs.versions.registry import CANDIDATE, Registry
 from laformer import checkpoint
 from laformer.batches import to_batch
 from laformer.config import Stage

@@ -8,8 +8,8 @@ import pytest
 from jobs import cli, place, recipes, report
 from jobs.config import ReportJob
 from jobs.errors import JobError
-from jobs.recording import MlflowObserver
 from jobs.tracking import Tracker
+from jobs.training.recording import MlflowObserver
 from laformer.patience import ENDED_EARLY
 from pipelines import storage
 

@@ -11,11 +11,12 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus
 
-from jobs import cli, dashboard, following, jobs, place, submit
+from jobs import cli, jobs, place, submit
 from jobs.config import JobsJob, SubmitJob
-from jobs.dashboard import Dashboard
 from jobs.errors import JobError
-from jobs.package import Tree
+from jobs.remote import dashboard, following
+from jobs.remote.dashboard import Dashboard
+from jobs.remote.package import Tree
 
 RUNNING, SUCCEEDED = JobStatus.RUNNING, JobStatus.SUCCEEDED
 FAILED, STOPPED = JobStatus.FAILED, JobStatus.STOPPED

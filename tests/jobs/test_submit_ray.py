@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.dashboard import Dashboard
 from jobs.errors import JobError
+from jobs.remote.dashboard import Dashboard
 
 pytestmark = pytest.mark.ray
 

@@ -16,9 +16,9 @@ from jobs import backlog, place, prepare, train
 from jobs.checkpoints import StoredShelf
 from jobs.config import PrepareJob
 from jobs.errors import JobError
-from jobs.recording import MlflowObserver
-from jobs.registry import CANDIDATE, Registry
 from jobs.tracking import Tracker
+from jobs.training.recording import MlflowObserver
+from jobs.versions.registry import CANDIDATE, Registry
 from laformer import checkpoint
 from laformer.loop import State
 from laformer.model import LAformer

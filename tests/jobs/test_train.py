@@ -7,7 +7,8 @@ import time
 import pytest
 from ray.train import ControllerError
 
-from jobs import stopping, train
+from jobs import train
+from jobs.training import stopping
 from laformer.errors import TrainingError
 
 

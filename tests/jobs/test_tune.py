@@ -11,14 +11,16 @@ import pytest
 import ray
 import torch
 
-from jobs import cli, inputs, prepare, recipes, samples, tune
+from jobs import cli, prepare, recipes, tune
 from jobs.config import PrepareJob, TuneJob
 from jobs.errors import JobError
-from jobs.journal import Journal
-from jobs.samples import Shared, batches, decoded
-from jobs.search_plan import Plan, shortened
+from jobs.search import samples
+from jobs.search.journal import Journal
+from jobs.search.plan import Plan, shortened
+from jobs.search.samples import Shared, batches, decoded
+from jobs.search.trials import Fitting
 from jobs.tracking import Tracker
-from jobs.trials import Fitting
+from jobs.training import inputs
 from laformer import loop
 from pipelines import images, storage
 from pipelines.config import DataConfig

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import evaluate, lineage, place, prepare, promote, recipes, restore, train
+from jobs import evaluate, place, prepare, promote, recipes, restore, train
 from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
 from jobs.errors import JobError
-from jobs.registry import CANDIDATE, CHAMPION, Registry
 from jobs.tracking import Tracker
+from jobs.versions import lineage
+from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from laformer import checkpoint
 from laformer.config import Stage
 from pipelines import images, storage

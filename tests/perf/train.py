@@ -194,8 +194,8 @@ class Feed:
         from ray.train.torch import TorchTrainer
 
         from jobs.checkpoints import StoredShelf
-        from jobs.notices import Notices
-        from jobs.restarts import Restarts
+        from jobs.training.notices import Notices
+        from jobs.training.restarts import Restarts
         from laformer.assignment import WorkerJob
         from laformer.config import SIZES
         from laformer.worker import train_worker

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jobs import prepare, recipes, search_plan, tune
+from jobs import prepare, recipes, tune
 from jobs.cluster import connected
 from jobs.config import PrepareJob, TuneJob
-from jobs.journal import Journal
-from jobs.samples import decoded
-from jobs.trials import Fitting
+from jobs.search import plan as search_plan
+from jobs.search.journal import Journal
+from jobs.search.samples import decoded
+from jobs.search.trials import Fitting
 from laformer.loop import rgb_psnr_db
 from pipelines import images
 from pipelines.images import Photo

@@ -1,0 +1,1 @@
+"""A search: its spaces, trials, rules of stopping, journal and page. The verb is `jobs.tune`."""

@@ -1,0 +1,1 @@
+"""Around a training run: stops, restarts, records, release. The verb is `jobs.train`."""
