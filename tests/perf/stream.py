@@ -223,7 +223,7 @@ class Cost(NamedTuple):
 
 
 def race(runs, *, rounds, quick):
-    """Let all run in turn, a window and then a long run each; return medians by name.
+    """Let all run in turn, a window and then a long run each; return the costs by name and round.
 
     The difference of the two is the cost of crops alone: a training segment of a thousand steps is
     far longer than a run here, and its start is a small part of it.
@@ -239,10 +239,7 @@ def race(runs, *, rounds, quick):
             cpu_s = (long_cpu - cpu) / (many - few)
             speed = (many - few) / max(1e-9, long_wall - wall)
             found[name].append(Cost(speed, 1000 * cpu_s, cpu - few * cpu_s))
-    return {
-        name: Cost(*(statistics.median(each) for each in zip(*costs, strict=True)))
-        for name, costs in found.items()
-    }
+    return found
 
 
 def measured(run, num_crops):
@@ -339,26 +336,37 @@ def rows_lost(folder, num_rows):
 def table(rows):
     """Print all contenders beside the bare loop of their kind."""
     print(f"{'':<26}{'crops/s':>10}{'CPU ms/crop':>13}{'cpu-eff':>9}{'start, CPU s':>14}")
-    for name, cost in rows.items():
-        eff = limit(rows, name) / cost.cpu_ms
+    for name, costs in rows.items():
+        cost = Cost(*(statistics.median(each) for each in zip(*costs, strict=True)))
+        eff = ratio(rows, limit(name), name)
         print(
             f"{name:<26}{cost.crops_per_s:>10.0f}{cost.cpu_ms:>13.2f}{eff:>9.2f}"
             f"{cost.start_cpu_s:>14.1f}"
         )
 
 
-def limit(rows, name):
-    """Return the CPU ms of the bare loop over what a contender reads."""
-    return rows[f"bare loop, {'tiles' if 'tiles' in name else 'PNG'}"].cpu_ms
+def limit(name):
+    """Return the bare loop over what a contender reads."""
+    return f"bare loop, {'tiles' if 'tiles' in name else 'PNG'}"
+
+
+def ratio(rows, other, name):
+    """Return how many times the CPU time of a contender another takes: the median over rounds.
+
+    Both of a round ran within a minute or two of each other, so that a machine that is slower for
+    a while is slower for both.
+    """
+    pairs = zip(rows[other], rows[name], strict=True)
+    return statistics.median(theirs.cpu_ms / own.cpu_ms for theirs, own in pairs)
 
 
 def summary(rows):
     """Return the ratios that the goals are stated in."""
-    basicsr = rows["BasicSR's habits, 1 crop"].cpu_ms
     found = {}
     for name, key in (("ours, PNG", "direct"), ("ours, tiles", "shards")):
-        found[f"cpu_eff_{key}"] = round(limit(rows, name) / rows[name].cpu_ms, 3)
-        found[f"crops_per_cpu_s_vs_basicsr_{key}"] = round(basicsr / rows[name].cpu_ms, 1)
+        found[f"cpu_eff_{key}"] = round(ratio(rows, limit(name), name), 3)
+        basicsr = ratio(rows, "BasicSR's habits, 1 crop", name)
+        found[f"crops_per_cpu_s_vs_basicsr_{key}"] = round(basicsr, 1)
     return found
 
 
