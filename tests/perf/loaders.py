@@ -56,9 +56,9 @@ def loop_over(task):
 class PlainLoop:
     """The limit: processes that loop, and nothing goes between them."""
 
-    def __init__(self, places, crops_per_visit):
+    def __init__(self, places, crops_per_visit, pool=None):
         self.places, self.crops = places, crops_per_visit
-        self.pool = multiprocessing.get_context("spawn").Pool(PROCESSES)
+        self.pool = pool or multiprocessing.get_context("spawn").Pool(PROCESSES)
         self.pool.map(loop_over, [(places[:1], 1, 0)] * PROCESSES)
 
     def __call__(self, num_crops):
