@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
-from jobs import config, failures, recipes
+from jobs import config, console, failures, recipes
 from jobs.errors import JobError
 from laformer.config import Stage
 
@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         job = parse(argv)
     except (JobError, ValueError) as error:
         return complain(error, code=2)
+    console.SPEAKER.job = " ".join(filter(None, (argv[0], getattr(job, "name", None))))
     module = importlib.import_module(f"jobs.{argv[0]}")
     return run(module, job)
 
@@ -66,7 +67,7 @@ def run(module: Any, job: Any) -> int:
 
 def complain(error: Exception, *, code: int) -> int:
     """Print an error as one message and return the exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    console.complain(error)
     return code
 
 
@@ -77,7 +78,8 @@ def usage() -> str:
     return (
         f"{USAGE}verbs:\n{verbs}\n\nrecipes for train and tune: {', '.join(recipes.RECIPES)}\n"
         f"{recipes.DEBUG}NAME tries a recipe in six steps on a network of toy size\n"
-        "LAFORMER_STORE says where runs live, LAFORMER_TRACEBACK=1 shows tracebacks."
+        "LAFORMER_STORE says where runs live, LAFORMER_TRACEBACK=1 shows tracebacks,\n"
+        "LAFORMER_LOG=json makes every line an object."
     )
 
 

@@ -1,9 +1,17 @@
-"""What a person sees: plain lines in a log, spinners and bars on a terminal."""
+"""What a person sees: plain lines in a log, spinners and bars on a terminal.
 
+With LAFORMER_LOG=json every line is one JSON object for machines that collect logs: `time` (UTC),
+`level` (info, warning or error), `job` and `text`. Tables stay text.
+"""
+
+import json
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import (
@@ -15,11 +23,41 @@ from rich.progress import (
 )
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
+LOG_VARIABLE, JSON = "LAFORMER_LOG", "json"
+
+
+@dataclass
+class Speaker:
+    """Who speaks."""
+
+    job: str = ""
+    """Verb and name of the job of this process."""
+
+
+SPEAKER = Speaker()
 
 
 def say(text: str) -> None:
-    """Print a line."""
-    CONSOLE.print(text, markup=False)
+    """Print a line; one that begins with `warning: ` has that level where lines are JSON."""
+    if os.environ.get(LOG_VARIABLE) == JSON:
+        warned = text.startswith("warning: ")
+        print(line(text, "warning" if warned else "info"), flush=True)
+    else:
+        CONSOLE.print(text, markup=False)
+
+
+def complain(error: BaseException | str) -> None:
+    """Print an error as one message on stderr."""
+    if os.environ.get(LOG_VARIABLE) == JSON:
+        print(line(str(error), "error"), file=sys.stderr, flush=True)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def line(text: str, level: str) -> str:
+    """Return a line for machines."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "level": level, "job": SPEAKER.job, "text": text})
 
 
 @contextmanager
@@ -112,10 +150,10 @@ class Bar:
         left = "" if left_s is None else f"{lasting(left_s)} left"
         self.progress.update(self.task, completed=done, note=note, left=left)
         counted = f"{self.text}: {done} of {self.total} {note}".rstrip()
-        line = f"{counted}, {left}" if left else counted
+        text = f"{counted}, {left}" if left else counted
         over = done == self.total
         due = now - self.said_at > self.line_every_s or (over and not self.over)
         self.over = over
-        if due and line != self.said and not CONSOLE.is_terminal:
-            say(line)
-            self.said_at, self.said = now, line
+        if due and text != self.said and not CONSOLE.is_terminal:
+            say(text)
+            self.said_at, self.said = now, text

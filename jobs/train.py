@@ -151,7 +151,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     device = "GPU" if cluster.num_gpus else "CPU"
     counts = " or ".join(map(str, allowed))
     say(f"training {name}: {job.train.steps} steps on {counts} {device} workers")
-    with shown(progress, "training", job.train.steps), printed(notices):
+    with shown(progress, name, job.train.steps), printed(notices):
         wait_for(trainer, partial(notices.want, STOP))
 
 

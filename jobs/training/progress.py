@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.console import Bar, bar, say
+from jobs.gauges import TRAINING, Gauges
 from jobs.training.recording import Array, MlflowObserver, RunRecorder
 from jobs.training.watching import here, watched
 
@@ -70,11 +71,11 @@ class BoardRecorder:
 
 
 @contextmanager
-def shown(board: Any, text: str, total: int) -> Iterator[None]:
-    """Show the board as a progress bar while the body runs."""
+def shown(board: Any, name: str, total: int) -> Iterator[None]:
+    """Show the board of a run as a progress bar, and to Prometheus, while the body runs."""
     with ExitStack() as stack:
-        progress = stack.enter_context(bar(text, total, line_every_s=LINE_EVERY_S))
-        tell = Teller(progress, text).tell
+        progress = stack.enter_context(bar("training", total, line_every_s=LINE_EVERY_S))
+        tell = Teller(progress, "training", Gauges(name, TRAINING)).tell
         stack.enter_context(watched("progress", board.read.remote, tell))
         yield
 
@@ -82,11 +83,12 @@ def shown(board: Any, text: str, total: int) -> Iterator[None]:
 class Teller:
     """Shows the numbers of a board, and says each validation once."""
 
-    def __init__(self, progress: Bar, text: str) -> None:
-        self.progress, self.text, self.validated = progress, text, 0
+    def __init__(self, progress: Bar, text: str, gauges: Gauges) -> None:
+        self.progress, self.text, self.gauges, self.validated = progress, text, gauges, 0
 
     def tell(self, numbers: dict[str, float]) -> None:
         """Show what is new."""
+        self.gauges.show(numbers)
         step = int(numbers.get(f"{VALIDATED}.step", 0))
         if step > self.validated:
             self.validated = step

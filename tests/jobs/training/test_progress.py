@@ -1,12 +1,14 @@
 """What a person sees of a run: a line a minute, each validation, and how long it still takes."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from jobs import console
 from jobs.console import Bar, Pace, lasting
+from jobs.gauges import TRAINING, Gauges
 from jobs.training import progress
 
 NUMBERS = {"step": 20.0, "loss": 0.04125, "samples_per_s": 35.2, "data_wait_fraction": 0.021}
@@ -72,7 +74,24 @@ def test_the_note_names_loss_speed_and_wait():
 def test_a_validation_is_said_once(log):
     with console.bar("training", 100) as shown:
         assert isinstance(shown, Bar)
-        teller = progress.Teller(shown, "training")
+        teller = progress.Teller(shown, "training", Gauges("night", TRAINING))
         for _ in range(2):
             teller.tell(NUMBERS | {"val_psnr_db": 27.123, "val_psnr_db.step": 20.0})
     assert log.getvalue() == "training: held-out 27.12 dB after 20 steps\n"
+
+
+def test_lines_for_machines_are_objects_with_the_name_of_the_job(monkeypatch, capsys):
+    monkeypatch.setenv("LAFORMER_LOG", "json")
+    monkeypatch.setattr(console.SPEAKER, "job", "train night")
+    console.say("training night: 6 steps")
+    console.say("warning: step 3 is skipped")
+    console.complain(ValueError("patch 130 is not a multiple of 8"))
+    shown = capsys.readouterr()
+    found = [json.loads(line) for line in (shown.out + shown.err).splitlines()]
+    assert [(line["level"], line["text"]) for line in found] == [
+        ("info", "training night: 6 steps"),
+        ("warning", "warning: step 3 is skipped"),
+        ("error", "patch 130 is not a multiple of 8"),
+    ]
+    assert {line["job"] for line in found} == {"train night"}
+    assert all(line["time"].endswith("+00:00") for line in found)
