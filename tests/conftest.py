@@ -1,6 +1,7 @@
 """Fixtures of all tests: real images, one local Ray, one local S3 server."""
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,9 @@ def s3():
     host, port = server.get_host_and_port()
     os.environ |= {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        # test_way.py looks for them in all that is left.
+        "AWS_ACCESS_KEY_ID": f"canary{secrets.token_hex(16)}",
+        "AWS_SECRET_ACCESS_KEY": f"canary{secrets.token_hex(16)}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     boto3.client("s3").create_bucket(Bucket="tests")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import evaluate, place, prepare, promote, recipes, restore, train
-from jobs.config import EvaluateJob, PrepareJob, PromoteJob, RestoreJob
+from jobs import evaluate, place, prepare, promote, recipes, report, restore, train
+from jobs.config import EvaluateJob, PrepareJob, PromoteJob, ReportJob, RestoreJob
 from jobs.errors import JobError
 from jobs.tracking import Tracker
 from jobs.versions import lineage
@@ -359,3 +360,27 @@ def saved(store, name, scratch):
     lines = [line for line in sums.splitlines() if "safetensors" in line]
     assert len(lines) == 2
     return lines
+
+
+def test_no_secret_is_in_anything_that_was_left(promoted, s3, tmp_path):
+    """Search the bucket with MLflow's files in it, the database, a page, and the logs of Ray."""
+    import boto3
+    from ray._private.worker import _global_node
+
+    page = tmp_path / "report.html"
+    report.run(ReportJob(run="way", target=str(page)))
+    client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
+    left = {
+        entry["Key"]: client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+        for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        for entry in listed["Contents"]
+    }
+    database = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
+    logs = [path for path in Path(_global_node.get_logs_dir_path()).rglob("*") if path.is_file()]
+    left |= {str(path): path.read_bytes() for path in (page, database, *logs)}
+    kinds = ("job.json", checkpoint.FACTS, "manifest.parquet", "report.html", "mlflow.db", ".log")
+    assert not [kind for kind in kinds if not any(name.endswith(kind) for name in left)]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        secret = os.environ[name].encode()
+        assert secret.startswith(b"canary")
+        assert not [where for where, data in left.items() if secret in data]
