@@ -11,9 +11,13 @@ PHOTOS ?=
 # STORE=s3 runs the demo on a local S3 server of its own; anything else is a folder or bucket.
 STORE ?=
 ARGS ?=
+# Test files that run at the same time: half of the time of those that start Ray is waiting.
+PARALLEL ?= 2
 
 BIN := .venv/bin
 TEST := .venv-test/bin
+# A file stays in one process, so that its tests share what they start, and long files come first.
+XDIST := --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup check format test test-all demo bench constraints clean
@@ -52,10 +56,10 @@ format: .venv-test/.complete
 	$(TEST)/ruff format .
 
 test: .venv-test/.complete
-	$(TEST)/pytest -m "not slow" $(ARGS)
+	$(TEST)/pytest -m "not slow" $(XDIST) $(ARGS)
 
 test-all: .venv-test/.complete
-	$(TEST)/pytest --hypothesis-profile=explore $(ARGS)
+	$(TEST)/pytest $(XDIST) --hypothesis-profile=explore $(ARGS)
 
 bench: .venv-test/.complete
 	$(TEST)/python -m tests.perf.network $(ARGS)
