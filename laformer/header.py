@@ -48,5 +48,15 @@ def config_of(path: Path) -> dict[str, Any]:
             f"{path} does not say which network it is for; name the folder that has its "
             "config.json and checksums.json too"
         )
-    config: dict[str, Any] = json.loads(texts[CONFIG])
+    try:
+        config = json.loads(texts[CONFIG])
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} has a damaged description of its network ({error}); fetch the file again"
+        ) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{path} describes its network by {texts[CONFIG][:40]!r}, not by fields; "
+            "fetch the file again"
+        )
     return config

@@ -138,7 +138,8 @@ def read(uri: str) -> Manifest:
         raise ManifestError(f"no manifest at {uri}; write one with: laformer prepare PHOTOS")
     try:
         table = pq.read_table(io.BytesIO(storage.get(uri)))
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
         raise ManifestError(
             f"{uri} is not a manifest ({error}); name another file, or remove it and run "
             "laformer prepare"

@@ -199,7 +199,9 @@ def readers():
         tiles.crop(0, 0, *tiles.shape[:2])
 
     def manifest(data):
-        read_file(data, ".parquet", "pipelines.manifest", "read")
+        found = read_file(data, ".parquet", "pipelines.manifest", "read")
+        found.digest()
+        found.usable("train").to_pylist()
 
     def weights(data):
         read_file(data, ".safetensors", "laformer.header", "config_of")
@@ -215,14 +217,14 @@ def readers():
 
 
 def read_file(data, suffix, module, function):
-    """Read data through a file, as what takes a path wants it."""
+    """Return what is read of data through a file, as what takes a path wants it."""
     import importlib
 
     with tempfile.NamedTemporaryFile(suffix=suffix, dir="/dev/shm") as file:
         file.write(data)
         file.flush()
         path = file.name if "manifest" in module else Path(file.name)
-        getattr(importlib.import_module(module), function)(path)
+        return getattr(importlib.import_module(module), function)(path)
 
 
 def photos():

@@ -86,3 +86,11 @@ def test_what_is_no_file_of_weights_is_explained(tmp_path):
         checkpoint.load_model(tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="is no safetensors file"):
         header.config_of(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize("text", ['{"dim": 8', "[1, 2]", "null", ""])
+def test_a_damaged_description_of_the_network_is_explained(tmp_path, text):
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, {header.CONFIG: text})
+    with pytest.raises(CheckpointError, match="fetch the file again"):
+        header.config_of(path)

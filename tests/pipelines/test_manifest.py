@@ -139,3 +139,10 @@ def test_damaged_facts_and_bytes_are_explained(tmp_path):
     Path(uri).write_bytes(data)
     with pytest.raises(ManifestError, match="remove it and run laformer prepare"):
         manifest.read(uri)
+
+
+def test_keys_that_are_no_text_are_damage(tmp_path):
+    table = complete(1, {"key": pa.array([b"\xff"]).view(pa.string())})
+    manifest.write(Manifest("/photos", table), str(tmp_path / "m.parquet"))
+    with pytest.raises(ManifestError, match="is not a manifest"):
+        manifest.read(str(tmp_path / "m.parquet"))
