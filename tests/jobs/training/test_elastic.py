@@ -151,11 +151,13 @@ def test_what_became_of_the_workers_is_one_line():
     wall.continues(24, 2)
     wall.hold("worker 0 was lost (its process ended)")
     wall.continues(24, 2)
-    assert wall.take() == [
+    lines = [
         "worker 1 was lost (its host is gone); 1 worker now; continuing from step 16",
         "2 workers now; continuing from step 24",
         "worker 0 was lost (its process ended); continuing from step 24",
     ]
+    # Whoever did not hear an answer in time asks for the same again.
+    assert [wall.read(0), wall.read(0), wall.read(2), wall.read(3)] == [lines, lines, lines[2:], []]
 
 
 def test_a_save_is_wanted_once_and_an_end_for_good():
