@@ -129,7 +129,13 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     )
     trainer = ElasticTrainer(
         train_worker,
-        policy=partial(DividingPolicy, allowed=allowed, stored=shelf.complete, want=notices.want),
+        policy=partial(
+            DividingPolicy,
+            allowed=allowed,
+            stored=shelf.complete,
+            want=notices.want,
+            explain=notices.hold,
+        ),
         train_loop_config={"job": worker_job},
         scaling_config=ScalingConfig(
             num_workers=allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1]),
