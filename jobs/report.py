@@ -107,6 +107,8 @@ def facts(found: Run, tracker: Tracker, curves: tuple[Curve, ...]) -> Iterator[t
     end = found.status.lower()
     if end == "running":
         end = f"running, last heard of {lasting(time.time() - heard_s)} ago"
+    elif end == "killed":
+        end = f"stopped by a signal at step {step:,} of {steps:,}"
     elif end == "finished" and step < steps:
         early = tracker.history(found.id, ENDED_EARLY) if ENDED_EARLY in found.metrics else []
         end = ended(early, step, steps)

@@ -4,7 +4,7 @@ import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Run:
     folder: str
     """Where its checkpoints are."""
     status: str
-    """RUNNING, FINISHED or FAILED; a run whose driver was killed is RUNNING for ever."""
+    """RUNNING, FINISHED, FAILED, or KILLED for a signal; RUNNING for ever after a SIGKILL."""
     started_s: float
     """Seconds since 1970, as all times here."""
     ended_s: float | None
@@ -122,9 +122,25 @@ class Tracker:
 
     def finish_run(self, run_id: str, *, failed: bool = False) -> None:
         """Mark a run as over. A server that is away hides nothing of how it ended."""
+        self._end(run_id, "FAILED" if failed else "FINISHED")
+
+    @contextlib.contextmanager
+    def ending(self, run_id: str) -> Iterator[None]:
+        """Mark a run as over when the body is: as killed where a signal ended it."""
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self._end(run_id, status)
+
+    def _end(self, run_id: str, status: str) -> None:
         try:
             with reachable(self.uri):
-                self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+                self.client.set_terminated(run_id, status)
         except UnavailableError as error:
             say(f"warning: the run stays open in MLflow: {error}")
 

@@ -73,8 +73,7 @@ def run(job: TrainJob) -> Trained:
         "git_revision": git_revision(),
         "init": origin.facts if origin else None,
     }
-    failed = True
-    try:
+    with tracker.ending(run_id):
         with connected() as cluster:
             cluster.require_shared(place.store(), *uris, tracker.uri)
             with suppress(UnavailableError):  # it was there a moment ago: the numbers wait for it
@@ -83,9 +82,6 @@ def run(job: TrainJob) -> Trained:
         trained = release(job, run_id)
         record_early(job, tracker, run_id)
         tell_replaced(tracker, run_id)
-        failed = False
-    finally:
-        tracker.finish_run(run_id, failed=failed)
     say(f"registered {trained.version}{' as candidate' if job.candidate else ''}")
     return trained
 
@@ -133,7 +129,13 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     )
     trainer = ElasticTrainer(
         train_worker,
-        policy=partial(DividingPolicy, allowed=allowed, stored=shelf.complete, want=notices.want),
+        policy=partial(
+            DividingPolicy,
+            allowed=allowed,
+            stored=shelf.complete,
+            want=notices.want,
+            explain=notices.hold,
+        ),
         train_loop_config={"job": worker_job},
         scaling_config=ScalingConfig(
             num_workers=allowed[0] if len(allowed) == 1 else (allowed[0], allowed[-1]),

@@ -165,6 +165,8 @@ def averaged(state: State) -> Iterator[LAformer]:
     Of a network cut over workers a whole copy is lent, and all workers must ask for it.
     """
     if parallel.is_sharded(state.model):
+        # Shares are gathered only where all workers compute a block at the same time: here each
+        # restores other photos, of other sizes, in as many stripes as its memory asks for.
         device = next(state.model.parameters()).device
         yield parallel.whole_network(state.model.config, state.ema, device).eval()
         return

@@ -24,7 +24,10 @@ def once(job, name):
 
 
 def harmed(config):
-    """Train, but kill rank 1 after step 10 and let rank 0 hang after step 22, each once."""
+    """Train, but kill rank 1 after step 10 and let rank 0 hang after step 22, each once.
+
+    It hangs for a tenth of the time that the job allows: a start may take long, this must not.
+    """
 
     def harm(self, step):
         if step == 10 and self.rank == 1 and once(self.job, "killed"):
@@ -32,6 +35,8 @@ def harmed(config):
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         if step == 22 and self.rank == 0 and once(self.job, "hung"):
+            self.watchdog.limit_s /= 10
+            self.watchdog.beat()
             threading.Event().wait()
 
     train(config, harm)
@@ -59,20 +64,22 @@ def recorded(config):
             file.write(f"{time.time():.2f} {step - 1} {self.size} {ids}\n")
         time.sleep(PAUSE_S)
 
-    watched(config, record)
+    # Before: it is done, though the worker may leave its host right after it.
+    watched(config, before=record)
 
 
 def train(config, harm):
-    watched(config, lambda self, step, _: harm(self, step))
+    watched(config, after=lambda self, step, _: harm(self, step))
 
 
-def watched(config, look):
-    """Train, and look at every step."""
+def watched(config, before=lambda *_: None, after=lambda *_: None):
+    """Train, and look at every step before and after what follows it."""
     after_step = worker.Worker._after_step
 
     def looked_at(self, state, result):
+        before(self, state.step, result)
         after_step(self, state, result)
-        look(self, state.step, result)
+        after(self, state.step, result)
 
     worker.Worker._after_step = looked_at
     worker.train_worker(config)

@@ -12,13 +12,14 @@ from ray.cluster_utils import Cluster
 
 WORKER = b"RayTrainWorker"
 """In the name of the process of a training worker."""
+HEAD = {"num_cpus": 0, "include_dashboard": False}  # another cluster may have the port
 
 
 class Hosts:
     """A head without CPUs, where the command runs, and hosts that come and go."""
 
     def __init__(self):
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         self.address = self.cluster.address
 
     def add(self, num_cpus):
@@ -53,8 +54,12 @@ def host_pids(host):
 
 
 def processes(host):
-    """Return what the processes of a host have started, and what these have."""
-    found, parents = [], set(host_pids(host))
+    return descendants(host_pids(host))
+
+
+def descendants(pids):
+    """Return what processes have started, and what these have."""
+    found, parents = [], set(pids)
     while parents:
         running = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         parents = {pid for pid in running if parent(pid) in parents}

@@ -63,9 +63,10 @@ class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
         allowed: tuple[int, ...],
         stored: Callable[[], list[int]],
         want: Callable[[str], None],
+        explain: Callable[[str], None],
     ) -> None:
         super().__init__(scaling_config)
-        self.allowed, self.stored, self.want = allowed, stored, want
+        self.allowed, self.stored, self.want, self.explain = allowed, stored, want, explain
         self.asked_s: float | None = None
         self.saved_step = 0
 
@@ -91,6 +92,8 @@ class DividingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
         num_workers = self._count_possible_workers(self._get_reserved_resources() or {})
         if num_workers in (0, worker_group_state.num_workers):
             return NoopDecision()
+        if starving:
+            self.explain("the stream that feeds the workers had no core left")
         return self._get_resize_decision(num_workers)
 
     def _are_starving(self, num_workers: int) -> bool:

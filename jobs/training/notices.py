@@ -16,7 +16,7 @@ FLUSH_S = 5.0
 
 
 class Wall:
-    """Holds lines until somebody reads them, and wishes until they are granted."""
+    """Holds lines, a few for each start of workers, and wishes until they are granted."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -52,10 +52,9 @@ class Wall:
         wish, self.wish = self.wish, STOP if self.wish == STOP else ""
         return wish
 
-    def take(self) -> list[str]:
-        """Return the lines that were not read before."""
-        taken, self.lines = self.lines, []
-        return taken
+    def read(self, num_known: int) -> list[str]:
+        """Return the lines after those that are known: an answer that comes too late loses none."""
+        return self.lines[num_known:]
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,15 @@ class Notices:
 
 def printed(notices: Notices) -> AbstractContextManager[None]:
     """Print what workers tell while the body runs."""
+    num_known = 0
+
+    def ask() -> ray.ObjectRef:
+        return notices.wall.read.remote(num_known)
 
     def print_all(lines: list[str]) -> None:
+        nonlocal num_known
+        num_known += len(lines)
         for line in lines:
             say(line)
 
-    return watched("notices", notices.wall.take.remote, print_all)
+    return watched("notices", ask, print_all)

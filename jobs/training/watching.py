@@ -16,7 +16,8 @@ ANSWER_S = 5.0
 
 def here(actor: type) -> Any:
     """Return an actor class that runs on this host: the hosts of workers come and go."""
-    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    # Not soft: Ray then starts it elsewhere at times, and it is gone with that host.
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=node)(actor)
 
 

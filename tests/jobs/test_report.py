@@ -114,6 +114,13 @@ def test_an_ended_run_says_how(tracker, early, failed, status):
     assert "ended_early" not in text
 
 
+def test_a_run_that_a_signal_ended_says_so(tracker):
+    run_id = record(tracker, "mine")
+    with pytest.raises(KeyboardInterrupt), tracker.ending(run_id):
+        raise KeyboardInterrupt
+    assert "status stopped by a signal at step 20 of 40" in page("mine")[1]
+
+
 def test_a_run_without_a_number_has_a_page(tracker):
     tracker.continue_run("laformer-t", place.run_folder("it's new"), PARAMS)
     _, text = page("it's new")

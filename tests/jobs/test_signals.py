@@ -10,10 +10,10 @@ import pytest
 from jobs import prepare, recipes, train
 from jobs.checkpoints import StoredShelf
 from jobs.config import PrepareJob
+from jobs.tracking import Tracker
 from laformer.config import Stage
 from tests.hosts import Command
-from tests.jobs.test_faults import sums
-from tests.jobs.test_way import training, upload
+from tests.jobs.test_way import sums, training, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -48,7 +48,7 @@ def by_scheduler(command):
 def test_a_signal_saves_the_present_step_and_the_same_command_goes_on(store, tmp_path):
     (tmp_path / "job.json").write_text(recipes.to_json(job("stopped")))
     shelf = StoredShelf(str(store / "train" / "stopped"))
-    last = 0
+    last, ended = 0, []
     # Once before the second stage, once in it.
     for end, first, then in ((by_terminal, 0, 20), (by_scheduler, 40, 50)):
         words = ("tests.driver", "train", "--job", str(tmp_path / "job.json"))
@@ -75,12 +75,22 @@ def test_a_signal_saves_the_present_step_and_the_same_command_goes_on(store, tmp
             assert stopped % EVERY
             assert stopped == max(steps(samples)) + 1, "steps were lost"
             last = stopped
+            ended += [(run.info.run_id, run.info.status) for run in recorded("stopped")]
         finally:
             command.close()
     resumed = train.run(job("stopped"))
+    assert ended == 2 * [(resumed.run_id, "KILLED")]
+    (run,) = recorded("stopped")
+    assert run.info.status == "FINISHED"
     whole = train.run(job("whole"))
-    assert sums(store, "stopped", STEPS) == sums(store, "whole", STEPS)
+    stopped, undisturbed = (str(store / "train" / name) for name in ("stopped", "whole"))
+    assert sums(stopped, STEPS) == sums(undisturbed, STEPS)
     assert resumed.version.number == whole.version.number
+
+
+def recorded(name):
+    """Return what MLflow has of a run: one, whatever became of the commands."""
+    return Tracker().client.search_runs(["1"], f"attributes.run_name = '{name}'")
 
 
 def steps(path):

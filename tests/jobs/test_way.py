@@ -2,12 +2,12 @@
 
 import dataclasses
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import mlflow.pyfunc
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate, place, prepare, promote, recipes, report, restore, train
+from jobs.checkpoints import StoredShelf
 from jobs.config import EvaluateJob, PrepareJob, PromoteJob, ReportJob, RestoreJob
 from jobs.errors import JobError
 from jobs.tracking import Tracker
@@ -25,6 +26,7 @@ from laformer.config import Stage
 from pipelines import images, storage
 from pipelines.config import DataConfig, RestoreConfig
 from pipelines.images import Photo
+from tests.hosts import descendants, is_worker
 from tests.networks import MODEL
 from tests.pipelines.test_training import photo
 
@@ -322,44 +324,57 @@ def test_a_network_cut_over_workers_is_trained_in_parts_of_half_floats(trained):
     assert tracker.history(shares.run_id, "val_psnr_db")[-1][1] > 15
 
 
-def test_a_killed_driver_resumes_to_the_same_bytes(cluster, store, tmp_path):
-    """SIGKILL the training command in its second stage, run it again, compare all weights."""
-    stages = (Stage(first_step=6, patch_px=24, global_batch=2),)
-    job = training(steps=40, checkpoint_every=8, stages=stages)
-    job = dataclasses.replace(job, name="killed")
+def test_a_killed_driver_resumes_to_the_same_bytes(
+    cluster, store, undisturbed, tmp_path, monkeypatch, capsys
+):
+    """SIGKILL the training command in its second stage, damage what it stored last, go on."""
+    upload(f"{store}/six", 6)
+    monkeypatch.setenv("LAFORMER_STORE", f"{store}/six")
+    prepare.run(PrepareJob(photos=f"{store}/six", holdout=0.3))
+    job = in_two_stages("killed")
     (tmp_path / "job.json").write_text(recipes.to_json(job))
     command = [sys.executable, "-m", "jobs.train", "--job", str(tmp_path / "job.json")]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    folder = place.run_folder("killed")
+    shelf = StoredShelf(place.run_folder("killed"))
     deadline = time.monotonic() + 240
-    while not storage.exists(f"{folder}/step_{8:08d}/{checkpoint.SUMS}"):
+    while max(shelf.complete(), default=0) < 16:
         assert driver.poll() is None, "the command ended before it could be killed"
-        assert time.monotonic() < deadline, "no checkpoint within 240 s"
+        assert time.monotonic() < deadline, "no second checkpoint within 240 s"
         time.sleep(0.05)
+    workers = list(filter(is_worker, descendants([driver.pid])))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert not storage.exists(f"{folder}/step_{40:08d}/{checkpoint.SUMS}"), "killed too late"
+    assert workers
+    while any(map(is_worker, workers)):  # they notice it, and may store until then
+        assert time.monotonic() < deadline, "its workers go on"
+        time.sleep(0.05)
+    newest, earlier, *_ = shelf.complete()
+    assert newest < 40, "killed too late"
+    state = f"{shelf.uri}/step_{newest:08d}/{checkpoint.STATE}"
+    storage.put(state, storage.get(state)[:-1])
+    # What Ray kept of an earlier version's run, cut short.
+    storage.put(f"{shelf.uri}/checkpoint_manager_snapshot.json", b'{"ray_version"')
     resumed = train.run(job)
-    whole = train.run(dataclasses.replace(job, name="whole"))
-    assert resumed.run_id != whole.run_id
-    assert saved(store, "killed", tmp_path) == saved(store, "whole", tmp_path)
-    # Both runs registered the same weights once.
-    assert resumed.version.number == whole.version.number
+    told = capsys.readouterr().out
+    assert f"warning: using the checkpoint of step {earlier} instead of step {newest}" in told
+    assert f"continuing from step {earlier}" in told
+    assert sums(shelf.uri, 40) == undisturbed.sums
+    assert resumed.version.tags["sha256"] == undisturbed.sha256
 
 
-def saved(store, name, scratch):
-    """Return the checksums of weights and optimiser state after the last step."""
-    folder = Path(scratch) / name
-    folder.mkdir()
-    source = f"{store}/train/{name}/step_{40:08d}"
-    for file in (*(checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.STATE), checkpoint.FACTS):
-        (folder / file).write_bytes(storage.get(f"{source}/{file}"))
-    (folder / checkpoint.SUMS).write_bytes(storage.get(f"{source}/{checkpoint.SUMS}"))
-    checkpoint.verify(folder)
-    sums = (folder / checkpoint.SUMS).read_text()
-    lines = [line for line in sums.splitlines() if "safetensors" in line]
-    assert len(lines) == 2
-    return lines
+def in_two_stages(name):
+    """Return a run that another one is compared with, to the byte."""
+    stages = (Stage(first_step=6, patch_px=24, global_batch=2),)
+    job = training(steps=40, checkpoint_every=8, stages=stages, segment_steps=100)
+    return dataclasses.replace(job, name=name)
+
+
+def sums(run, step):
+    """Return the checksums of a run's weights and optimiser state, and check that they hold."""
+    with StoredShelf(run).opened(step) as folder:
+        checkpoint.verify(folder)
+        found = json.loads((folder / checkpoint.SUMS).read_text())
+    return {name: found[name] for name in (checkpoint.WEIGHTS, checkpoint.STATE)}
 
 
 def test_no_secret_is_in_anything_that_was_left(promoted, s3, tmp_path):

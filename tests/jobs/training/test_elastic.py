@@ -44,7 +44,7 @@ def test_as_many_workers_start_as_there_is_room_for_and_the_batch_allows(
 ):
     monkeypatch.setattr(elastic, "num_cpus", lambda: sum(hosts))
     monkeypatch.setattr(elastic, "leaving_hosts", lambda: {"leaving"})
-    policy = elastic.DividingPolicy(SCALING, (1, 2, 4), list, print)
+    policy = elastic.DividingPolicy(SCALING, (1, 2, 4), list, print, print)
     reserved = {f"host {i}": {"CPU": float(cpus)} for i, cpus in enumerate(hosts)}
     reserved["leaving"] = {"CPU": 16.0}
     # One core is left to the stream.
@@ -61,7 +61,9 @@ def test_the_trainer_has_the_policy_only_when_workers_come_and_go(monkeypatch):
     for workers, allowed in ((2, (2,)), ((1, 4), (1, 2, 4))):
         trainer = elastic.ElasticTrainer(
             print,
-            policy=partial(elastic.DividingPolicy, allowed=allowed, stored=list, want=print),
+            policy=partial(
+                elastic.DividingPolicy, allowed=allowed, stored=list, want=print, explain=print
+            ),
             scaling_config=ScalingConfig(num_workers=workers),
         )
         trainer._initialize_and_run_controller(scaling_policy="Ray's")
@@ -73,14 +75,14 @@ class Running:
     """A policy beside workers that run, and what it decides."""
 
     def __init__(self, monkeypatch, room):
-        self.steps, self.wanted, self.looked = [], [], 0
+        self.steps, self.wanted, self.reasons, self.looked = [], [], [], 0
         monkeypatch.setattr(elastic, "num_cpus", lambda: 16)
         monkeypatch.setattr(elastic, "leaving_hosts", set)
         monkeypatch.setattr(
             ElasticScalingPolicy, "make_decision_for_running_worker_group", self.look
         )
         self.policy = elastic.DividingPolicy(
-            SCALING, (1, 2, 4), lambda: self.steps, self.wanted.append
+            SCALING, (1, 2, 4), lambda: self.steps, self.wanted.append, self.reasons.append
         )
         self.policy._get_reserved_resources = lambda: {"host": {"CPU": float(room)}}
 
@@ -128,7 +130,9 @@ def test_workers_that_starve_the_stream_are_replaced_by_fewer_in_time(monkeypatc
     assert running.decide() is None
     assert running.wanted == [SAVE]
     now_s[0] += elastic.STARVING_S + 1
+    assert running.reasons == []
     assert running.decide() == 1
+    assert running.reasons == ["the stream that feeds the workers had no core left"]
 
 
 def test_storage_that_is_away_keeps_the_workers_there_are(monkeypatch):
@@ -151,11 +155,13 @@ def test_what_became_of_the_workers_is_one_line():
     wall.continues(24, 2)
     wall.hold("worker 0 was lost (its process ended)")
     wall.continues(24, 2)
-    assert wall.take() == [
+    lines = [
         "worker 1 was lost (its host is gone); 1 worker now; continuing from step 16",
         "2 workers now; continuing from step 24",
         "worker 0 was lost (its process ended); continuing from step 24",
     ]
+    # Whoever did not hear an answer in time asks for the same again.
+    assert [wall.read(0), wall.read(0), wall.read(2), wall.read(3)] == [lines, lines, lines[2:], []]
 
 
 def test_a_save_is_wanted_once_and_an_end_for_good():
