@@ -100,8 +100,8 @@ class TrainJob:
     candidate: bool = True
     """Whether the version that comes out is called the candidate of its task."""
     init: str | None = None
-    """Model whose weights a new run starts from: name@alias, name/version or a checkpoint folder,
-    on this machine or as s3://bucket/folder.
+    """Model whose weights a new run starts from: name@alias, name/version, a checkpoint folder or
+    a file model.safetensors, on this machine or as s3://bucket/folder.
 
     Random weights when not given."""
     init_partial: bool = False
