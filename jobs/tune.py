@@ -10,18 +10,18 @@ if __name__ == "__main__":
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import ray
 from ray import tune
 
-from jobs import place, train
+from jobs import environment, place, train
 from jobs.cluster import Cluster, connected
 from jobs.config import TuneJob
 from jobs.console import say, working
-from jobs.errors import JobError
+from jobs.errors import JobError, UnavailableError
 from jobs.revision import git_revision
 from jobs.search import budget, halving, steering
 from jobs.search.findings import Findings
@@ -65,6 +65,8 @@ def run(job: TuneJob) -> Findings:
         with connected() as cluster, closing(plan, search, runs):
             uris = inputs.manifest_uris(plan.base)
             cluster.require_shared(place.store(), *uris, runs.tracker.uri)
+            with suppress(UnavailableError):  # it was there a moment ago: the search goes on
+                runs.tracker.describe(runs.parent, {environment.DEVICES: environment.devices()})
             begin(plan, search, cluster, runs.parent)
     elif not is_concluded(journal, len(search.records)):
         # The search came to its end while MLflow was away.
@@ -95,6 +97,10 @@ def tracked(plan: Plan, search: Search, digest: str) -> SearchRuns:
     )
     with working(f"opening {plan.name} in MLflow at {place.without_secret(runs.tracker.uri)}"):
         runs.open()
+        uris = inputs.manifest_uris(plan.base)
+        runs.tracker.trained_on(runs.parent, dict(zip(uris, digest.split("+"), strict=True)))
+        said = environment.versions() | {environment.COMMIT: facts["git_revision"]}
+        runs.tracker.describe(runs.parent, said)
 
     def keep(record: Record) -> None:
         say(told(search, record))

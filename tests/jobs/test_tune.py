@@ -120,6 +120,9 @@ def test_more_trials_continue_and_mlflow_has_each_once(found, store):
     assert {file.path for file in client.list_artifacts(parent)} == {"job.json", "search.html"}
     assert Tracker().artifact(parent, "job.json") == storage.get(f"{store}/tune/small/job.json")
     assert b"6 of 6 trials" in Tracker().artifact(parent, "search.html")
+    kept = client.get_run(parent)
+    assert {"devices", "version.torch", "mlflow.source.git.commit"} <= kept.data.tags.keys()
+    assert len(kept.inputs.dataset_inputs) == 1
 
 
 def test_a_trial_learns_what_one_worker_of_a_run_learns(cluster, store):
