@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laformer import checkpoint
+from laformer import checkpoint, header
 from laformer.errors import CheckpointError
 from pipelines import storage
 from pipelines.errors import OutageError, StorageError
@@ -131,20 +131,39 @@ def named(model: str) -> str | None:
 def fetch(uri: str, scratch: Path) -> Path:
     """Return the folder of a checkpoint, verified; of a remote one the copy in `scratch`.
 
-    A file of released weights is returned as it is. Raises CheckpointError, naming the uri, when
-    it is missing, incomplete or damaged.
+    A file of released weights that says its network counts as one. Raises CheckpointError, naming
+    the uri, when it is missing, incomplete or damaged.
     """
-    folder = Path(uri)
+    alone = uri.endswith(".safetensors") and not Path(uri).is_dir()
+    fetched = Path(uri)
     if storage.is_remote(uri):
-        folder = scratch
-        folder.mkdir()
-        found = {entry.key for entry in storage.list_entries(uri, ("",))}
-        for name in found.intersection(checkpoint.FILES):
-            (folder / name).write_bytes(storage.get(storage.join(uri, name)))
-    if folder.is_file():
-        return folder
+        scratch.mkdir()
+        fetched = _copied_file(uri, scratch) if alone else _copied_folder(uri, scratch)
+    elif alone and not fetched.is_file():
+        raise CheckpointError(f"there is no file {uri}; name the weights or a checkpoint folder")
     try:
-        checkpoint.verify(folder)
+        if alone:
+            header.config_of(fetched)
+        else:
+            checkpoint.verify(fetched)
     except CheckpointError as error:
-        raise type(error)(str(error).replace(str(folder), uri)) from error
-    return folder
+        raise type(error)(str(error).replace(str(fetched), uri)) from error
+    return fetched
+
+
+def _copied_file(uri: str, scratch: Path) -> Path:
+    try:
+        data = storage.get(uri)
+    except OutageError:
+        raise
+    except StorageError as error:
+        raise CheckpointError(f"{error}; name the weights or a checkpoint folder") from error
+    (scratch / checkpoint.MODEL).write_bytes(data)
+    return scratch / checkpoint.MODEL
+
+
+def _copied_folder(uri: str, scratch: Path) -> Path:
+    found = {entry.key for entry in storage.list_entries(uri, ("",))}
+    for name in found.intersection(checkpoint.FILES):
+        (scratch / name).write_bytes(storage.get(storage.join(uri, name)))
+    return scratch

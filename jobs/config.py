@@ -100,8 +100,8 @@ class TrainJob:
     candidate: bool = True
     """Whether the version that comes out is called the candidate of its task."""
     init: str | None = None
-    """Model whose weights a new run starts from: name@alias, name/version or a checkpoint folder,
-    on this machine or as s3://bucket/folder.
+    """Model whose weights a new run starts from: name@alias, name/version, a checkpoint folder or
+    a file model.safetensors, on this machine or as s3://bucket/folder.
 
     Random weights when not given."""
     init_partial: bool = False
@@ -241,6 +241,10 @@ class PromoteJob:
     """Manifest whose held-out photos are looked at; $LAFORMER_STORE/manifest.parquet by default."""
     min_gain_db: float = 0.0
     """The gain over the champion must be above this in dB, with its whole 95 % interval."""
+    seed_spread_db: float | None = None
+    """Standard deviation in dB of a score over seeds, of which the gain must exceed 2.8 as well.
+
+    When not given it is that of versions that differ in their seed alone, where there are any."""
     max_ms_per_megapixel: float | None = None
     """Longest median time of a megapixel of input on this machine, in ms; any when not given."""
     max_slowdown: float | None = None
@@ -260,6 +264,8 @@ class PromoteJob:
                 raise ValueError(f"{name} {value:g} is not positive; use a number above 0")
         if not math.isfinite(self.min_gain_db):
             raise ValueError(f"min_gain_db {self.min_gain_db} is no number; use for example 0.05")
+        if self.seed_spread_db is not None and not 0 <= self.seed_spread_db < math.inf:
+            raise ValueError(f"seed_spread_db {self.seed_spread_db} is no spread; use 0 or more")
         if self.again and self.rollback:
             raise ValueError("rollback returns to an earlier champion; leave --again out")
 

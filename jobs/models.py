@@ -20,7 +20,7 @@ from jobs.config import ModelsJob
 from jobs.console import CONSOLE, say
 from jobs.errors import JobError, UnavailableError
 from jobs.tracking import Tracker
-from jobs.versions import lineage
+from jobs.versions import lineage, seeds
 from jobs.versions.registry import SIZE, Listed, Registry
 
 MEASURES = ("input_psnr_db", "psnr_db", "input_ssim", "ssim", "protocol")
@@ -80,6 +80,8 @@ def facts(listed: Listed, names: RunNames) -> dict[str, Any]:
         "sha256": tags.get("sha256"),
         "manifest_sha256": tags.get("manifest_sha256"),
         "git_revision": tags.get("git_revision"),
+        "seed": int(tags[seeds.SEED]) if seeds.SEED in tags else None,
+        "recipe_sha256": tags.get(seeds.RECIPE),
     }
 
 
@@ -106,7 +108,7 @@ def show(rows: list[dict[str, Any]], tables: list[Table], *, as_json: bool) -> N
 def table_of(name: str, rows: list[dict[str, Any]]) -> Table:
     """Return a line for each version of a model."""
     shown = Table(title=name, title_justify="left")
-    for column in ("", "aliases", "PSNR (input), dB", "step", "run", "MB", "made"):
+    for column in ("", "aliases", "PSNR (input), dB", "step", "seed", "run", "MB", "made"):
         shown.add_column(column, overflow="fold")
     for row in rows:
         measured = "\n".join(
@@ -119,6 +121,7 @@ def table_of(name: str, rows: list[dict[str, Any]]) -> Table:
             "\n".join(row["aliases"]) or "-",
             measured or "-",
             "-" if row["step"] is None else f"{row['step']:,}",
+            "-" if row["seed"] is None else str(row["seed"]),
             row["run"] or "deleted",
             "-" if row["num_bytes"] is None else f"{row['num_bytes'] / 1e6:.1f}",
             row["created"][:16].replace("T", " "),

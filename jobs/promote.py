@@ -16,9 +16,11 @@ from jobs.console import CONSOLE, say, working
 from jobs.errors import JobError
 from jobs.evaluate import CAPTURED, HELD_OUT, subject, task_of
 from jobs.tracking import Tracker
-from jobs.versions.gate import Check, score_checks, table
+from jobs.versions import seeds
+from jobs.versions.gate import Check, Least, score_checks, table
 from jobs.versions.inspection import Photos, picture_checks, time_checks
 from jobs.versions.registry import CANDIDATE, CHAMPION, ROLLED_BACK, Registry, Version
+from jobs.versions.seeds import Spread
 from laformer.restore import Restorer
 
 
@@ -77,7 +79,9 @@ def all_checks(
     subjects = [subject(name, asked, candidate) for name in names]  # refuses unknown ones
     for name in names:
         benchmark = gate_of(candidate) if name == HELD_OUT else name
-        yield from score_checks(Tracker(), candidate, champion, benchmark, job.min_gain_db)
+        spread = spread_of(job, registry, candidate, champion, benchmark)
+        least = Least(job.min_gain_db, spread)
+        yield from score_checks(Tracker(), candidate, champion, benchmark, least)
     with tempfile.TemporaryDirectory() as scratch, working(f"looking at what {candidate} restores"):
         ours = load(registry, candidate, scratch)
         name = candidate.tags["task"]
@@ -87,6 +91,22 @@ def all_checks(
         yield from time_checks(
             ours, theirs, most_ms=job.max_ms_per_megapixel, most_times=job.max_slowdown
         )
+
+
+def spread_of(
+    job: PromoteJob,
+    registry: Registry,
+    candidate: Version,
+    champion: Version | None,
+    benchmark: str,
+) -> Spread | None:
+    """Return the spread of seeds that was stated, or else measured, or None."""
+    if job.seed_spread_db is not None:
+        return Spread(job.seed_spread_db, "stated")
+    if champion is None:
+        return None
+    known = [listed.version for listed in registry.versions(candidate.name)]
+    return seeds.spread(known, candidate, champion, benchmark)
 
 
 def gate_of(candidate: Version) -> str:

@@ -100,6 +100,8 @@ class Start:
     """The model whose weights come first."""
     held_out: dict[str, Any] | None = None
     """What `validation` returns, where it was made before."""
+    notices: Notices | None = None
+    """Where the workers are told to end, by somebody else than this process."""
 
 
 def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
@@ -112,7 +114,7 @@ def fit(job: TrainJob, cluster: Cluster, start: Start) -> None:
     storage.delete(storage.join(shelf.uri, "checkpoint_manager_snapshot.json"))
     allowed = worker_counts(job, cluster)
     tell_limits(start.stream, cluster)
-    progress, notices = board(), Notices.create()
+    progress, notices = board(), start.notices or Notices.create()
     origin = start.origin
     worker_job = WorkerJob(
         model=job.model,

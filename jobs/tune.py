@@ -10,27 +10,27 @@ if __name__ == "__main__":
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import ray
 from ray import tune
 
-from jobs import place, recipes, train
+from jobs import environment, place, train
 from jobs.cluster import Cluster, connected
 from jobs.config import TuneJob
 from jobs.console import say, working
-from jobs.errors import JobError
+from jobs.errors import JobError, UnavailableError
 from jobs.revision import git_revision
 from jobs.search import budget, halving, steering
-from jobs.search import page as search_page
 from jobs.search.findings import Findings
 from jobs.search.halving import Rungs
 from jobs.search.journal import Journal, Record
+from jobs.search.outcome import conclude, documents, gathered, told
 from jobs.search.plan import Plan, experiment, proposer, trial_folder, workers
-from jobs.search.run_trials import SharedRun, run_trial
-from jobs.search.runs import SearchRuns, recorded
+from jobs.search.run_trials import RunTrial, SharedRun
+from jobs.search.runs import SearchRuns, is_concluded
 from jobs.search.samples import Shared as SharedBlocks
 from jobs.search.search import Search
 from jobs.search.spaces import Values
@@ -39,12 +39,12 @@ from jobs.search.trials import Shared, SmallTrial
 from jobs.tracking import Tracker
 from jobs.training import inputs
 from jobs.training.held_out import validation
-from jobs.training.runs import JOB_FILE, flatten
+from jobs.training.runs import flatten
 from jobs.training.stopping import stoppable
 from laformer.loop import rgb_psnr_db
 from pipelines import storage, tasks
 
-PAGE_FILE, TUNE_FOLDER = "search.html", "ray"
+TUNE_FOLDER = "ray"
 LOST_AGAIN = 2
 """How often a trial is begun again whose process was lost."""
 
@@ -62,13 +62,15 @@ def run(job: TuneJob) -> Findings:
     search = prepared(plan, journal)
     if not done(search):
         runs = tracked(plan, search, stream.digest)
-        with connected() as cluster, concluded(plan, search, runs):
+        with connected() as cluster, closing(plan, search, runs):
             uris = inputs.manifest_uris(plan.base)
             cluster.require_shared(place.store(), *uris, runs.tracker.uri)
+            with suppress(UnavailableError):  # it was there a moment ago: the search goes on
+                runs.tracker.describe(runs.parent, {environment.DEVICES: environment.devices()})
             begin(plan, search, cluster, runs.parent)
-    elif not recorded(journal) >= search.records.keys():
+    elif not is_concluded(journal, len(search.records)):
         # The search came to its end while MLflow was away.
-        tracked(plan, search, stream.digest).close(gathered(plan, search), failed=False)
+        close(plan, search, tracked(plan, search, stream.digest), failed=False)
     found = conclude(plan, search)
     if job.train_best:
         train.run(found.best)
@@ -95,6 +97,10 @@ def tracked(plan: Plan, search: Search, digest: str) -> SearchRuns:
     )
     with working(f"opening {plan.name} in MLflow at {place.without_secret(runs.tracker.uri)}"):
         runs.open()
+        uris = inputs.manifest_uris(plan.base)
+        runs.tracker.trained_on(runs.parent, dict(zip(uris, digest.split("+"), strict=True)))
+        said = environment.versions() | {environment.COMMIT: facts["git_revision"]}
+        runs.tracker.describe(runs.parent, said)
 
     def keep(record: Record) -> None:
         say(told(search, record))
@@ -199,18 +205,13 @@ def trainable(plan: Plan, cluster: Cluster, room: budget.Slots, parent: str) -> 
     """Return what Tune runs as a trial."""
     if workers(plan.job) > 1:
         runs = SharedRun(
-            search=plan.name,
-            base=plan.base,
-            space=plan.space,
-            objectives=plan.job.objectives,
+            plan=plan,
             cluster=cluster,
             parent=parent,
-            experiment=experiment(plan),
-            population=plan.job.ending == "pbt",
             held_out=validation(plan.base),
             place={"LAFORMER_STORE": place.store(), "MLFLOW_TRACKING_URI": place.tracking_uri()},
         )
-        return tune.with_resources(tune.with_parameters(run_trial, shared=runs), {"CPU": room.cpus})
+        return tune.with_resources(tune.with_parameters(RunTrial, shared=runs), {"CPU": room.cpus})
     fields = validation(plan.base)
     shared = Shared(
         base=plan.base,
@@ -229,7 +230,7 @@ def trainable(plan: Plan, cluster: Cluster, room: budget.Slots, parent: str) -> 
 
 
 @contextmanager
-def concluded(plan: Plan, search: Search, runs: SearchRuns) -> Iterator[None]:
+def closing(plan: Plan, search: Search, runs: SearchRuns) -> Iterator[None]:
     """Close the runs in MLflow; write what was found until then when the body is interrupted."""
     failed = True
     try:
@@ -242,50 +243,10 @@ def concluded(plan: Plan, search: Search, runs: SearchRuns) -> Iterator[None]:
             conclude(plan, search)
         raise
     finally:
-        runs.close(gathered(plan, search), failed=failed)
+        close(plan, search, runs, failed=failed)
 
 
-def conclude(plan: Plan, search: Search) -> Findings:
-    """Write the best job, the results and the page; say where they are."""
-    job, journal, found = plan.job, search.journal, gathered(plan, search)
-    journal.write("result.json", found.summary())
-    best = storage.join(journal.folder, JOB_FILE)
-    storage.put(best, recipes.to_json(found.best).encode())
-    page = storage.absolute(job.page) if job.page else storage.join(journal.folder, PAGE_FILE)
-    storage.put(page, search_page.render(found, best).encode())
-    winner = found.winner
-    say(
-        f"best is trial {winner.number} with {winner.psnr_db:.2f} dB; "
-        f"{len(found.over)} trials took {found.device_hours:.2f} device-hours and "
-        f"{found.step_fraction:.0%} of their steps"
-    )
-    say(f"page: {page}")
-    say(f"train it: {place.in_shell('laformer', 'train', '--job', best)}")
-    return found
-
-
-def gathered(plan: Plan, search: Search) -> Findings:
-    """Return what is known of a search."""
-    return Findings(
-        name=plan.name,
-        recipe=plan.job.job,
-        space=plan.space,
-        objectives=plan.job.objectives,
-        last_step=search.last_step,
-        trials=plan.job.trials,
-        records=tuple(record for _, record in sorted(search.records.items())),
-    )
-
-
-def told(search: Search, record: Record) -> str:
-    """Say how a trial ended."""
-    done = sum(r.status != "running" for r in search.records.values())
-    score = "" if record.psnr_db is None else f" with {record.psnr_db:.2f} dB"
-    ends = {
-        "finished": f"finished{score}",
-        "stopped": f"stopped after {record.steps} of {search.last_step} steps{score}",
-        "failed": f"failed: {record.error}",
-    }
-    best = search.best
-    known = "" if best is None else f"; best is trial {best.number} with {best.psnr_db:.2f} dB"
-    return f"{done} of {search.trials}: trial {record.number} {ends[record.status]}{known}"
+def close(plan: Plan, search: Search, runs: SearchRuns, *, failed: bool) -> None:
+    """Record in MLflow what was found."""
+    found = gathered(plan, search)
+    runs.close(found, documents(search, found), failed=failed)

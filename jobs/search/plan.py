@@ -9,7 +9,6 @@ from jobs.config import TrainJob, TuneJob
 from jobs.errors import JobError
 from jobs.search import halving, proposals, spaces
 from jobs.search.proposals import Proposer
-from jobs.search.run_trials import folder_of
 from jobs.search.spaces import Space
 from jobs.training import inputs
 from jobs.training.runs import flatten, run_name
@@ -101,10 +100,15 @@ def experiment(plan: Plan) -> str:
     return f"laformer-{plan.base.task}"
 
 
+def trial_name(plan: Plan, number: int) -> str:
+    """Return the name of a trial that is a training run."""
+    return f"{plan.name}-trial-{number:05d}"
+
+
 def trial_folder(plan: Plan, number: int) -> str:
     """Return the folder that a run of a trial in MLflow is found by."""
     if workers(plan.job) > 1:
-        return folder_of(plan.name, number)
+        return place.run_folder(trial_name(plan, number))
     return storage.join(place.store(), "tune", plan.name, "trials", f"{number:05d}")
 
 

@@ -4,11 +4,13 @@ A trial is recorded when it is over, from what the journal keeps of it: a server
 while, or a search that is killed, costs no number and doubles none.
 """
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from jobs.connection import reachable
 from jobs.console import say
 from jobs.errors import JobError
 from jobs.search.findings import Findings
@@ -16,13 +18,12 @@ from jobs.search.journal import Journal, Record
 from jobs.search.spaces import Values
 from jobs.tracking import Tracker
 
-PARENT_TAG = "mlflow.parentRunId"
-"""By this MLflow shows a run below another."""
 SCORE = "val_psnr_db"
 AGAIN_S = 120.0
 """Pause after a server did not answer: waiting for it again and again would hold up trials."""
 RECORDED_FILE = "mlflow.json"
-"""Beside the trials: the run of the search, and which trials are recorded."""
+"""Beside the trials: the run of the search, which trials are recorded, and how many there were when
+what came of them was."""
 
 
 @dataclass
@@ -59,14 +60,13 @@ class SearchRuns:
             self.away_until = time.monotonic() + AGAIN_S
             return
         self.recorded.add(record.number)
-        self.journal.write(RECORDED_FILE, {"run": self.parent, "trials": sorted(self.recorded)})
+        self._remember()
 
     def _record(self, record: Record, values: Values) -> None:
         tracker = self.tracker
         params = self.params(values) | {"trial": str(record.number), "end": record.status}
-        run_id = tracker.continue_run(self.experiment, self.folder(record.number), params)
-        with reachable(tracker.uri):
-            tracker.client.set_tag(run_id, PARENT_TAG, self.parent)
+        folder = self.folder(record.number)
+        run_id = tracker.continue_run(self.experiment, folder, params, parent=self.parent)
         known = {step for step, _ in tracker.history(run_id, SCORE)}
         for step, psnr_db in record.points:
             if step not in known:
@@ -76,25 +76,54 @@ class SearchRuns:
             tracker.metrics(run_id, asked | {"device_seconds": record.device_s}, record.steps)
         tracker.finish_run(run_id, failed=record.status == "failed")
 
-    def close(self, found: Findings, *, failed: bool) -> None:
-        """Record what came of the search, after the trials that could not be recorded before."""
+    def close(self, found: Findings, files: dict[str, bytes], *, failed: bool) -> None:
+        """Record what came of the search, after the trials that could not be recorded before.
+
+        `files`, by name, are kept with its run: a later call replaces them.
+        """
         self.away_until = 0.0
         for record in found.over:
             self.keep(record, found.values(record))
         if self.away_until:
             return
-        if found.finished:
-            winner = found.winner
-            numbers = {
-                "best_val_psnr_db": winner.psnr_db or 0.0,
-                "best_trial": float(winner.number),
-                "device_hours": found.device_hours,
-                "step_fraction": found.step_fraction,
-            }
-            self.tracker.metrics(self.parent, numbers, len(found.over))
+        try:
+            if found.finished:
+                self._conclude(found, files)
+        except JobError as error:
+            say(f"warning: {error}; the same command again records what came of the search")
+            return
+        self._remember(concluded=0 if failed else len(found.over))
         self.tracker.finish_run(self.parent, failed=failed)
+
+    def _conclude(self, found: Findings, files: dict[str, bytes]) -> None:
+        winner = found.winner
+        numbers = {
+            "best_val_psnr_db": winner.psnr_db or 0.0,
+            "best_trial": float(winner.number),
+            "device_hours": found.device_hours,
+            "step_fraction": found.step_fraction,
+        }
+        self.tracker.metrics(self.parent, numbers, len(found.over))
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, data in files.items():
+                path = Path(scratch) / name
+                path.write_bytes(data)
+                self.tracker.file(self.parent, path)
+
+    def _remember(self, concluded: int = 0) -> None:
+        known = {"run": self.parent, "trials": sorted(self.recorded), "concluded": concluded}
+        self.journal.write(RECORDED_FILE, known)
 
 
 def recorded(journal: Journal) -> set[int]:
     """Return the numbers of the trials that MLflow has."""
-    return set((journal.read(RECORDED_FILE) or {}).get("trials", ()))
+    return set(_remembered(journal).get("trials", ()))
+
+
+def is_concluded(journal: Journal, num_trials: int) -> bool:
+    """Return whether MLflow has so many trials, and what came of them."""
+    return bool(_remembered(journal).get("concluded") == num_trials)
+
+
+def _remembered(journal: Journal) -> dict[str, Any]:
+    return journal.read(RECORDED_FILE) or {}

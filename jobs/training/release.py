@@ -13,6 +13,7 @@ from jobs.console import say, working
 from jobs.errors import JobError, UnavailableError
 from jobs.tracking import Tracker
 from jobs.training.runs import JOB_FILE, shelf_of
+from jobs.versions import seeds
 from jobs.versions.registry import Registry, Version
 from laformer import checkpoint
 from laformer.errors import CheckpointError
@@ -83,7 +84,7 @@ def release(job: TrainJob, run_id: str) -> Trained:
             "sha256": sums[checkpoint.MODEL],
             "manifest_sha256": facts["samples"]["manifest"],
             "git_revision": facts["git_revision"],
-        }
+        } | seeds.tags(job, facts)
         if facts.get("init"):
             tags["init"] = facts["init"]["model"]
         (released / JOB_FILE).write_text(recipes.to_json(job))

@@ -1,9 +1,9 @@
 """The checks between a candidate and the alias champion, each with its rule and what was found.
 
-A gain counts when it is beyond its spread. The spread is a paired bootstrap over images: both
-versions were measured on the same photos, so the differences leave out how hard each photo is, and
-it costs no training. It says whether the gain would hold on other photos of the kind, not whether
-another seed would have it too: that takes several trainings of each, which nobody does at a gate.
+A gain counts when it is beyond two spreads. That of photos is a paired bootstrap over images: both
+versions were measured on the same photos, so the differences leave out how hard each photo is; it
+says whether the gain would hold on other photos of the kind. That of seeds (`jobs.versions.seeds`)
+says whether training again would have it too, and is known where several seeds were trained.
 """
 
 import io
@@ -18,7 +18,9 @@ from rich.table import Table
 from jobs.errors import JobError
 from jobs.evaluate import rows_file
 from jobs.tracking import Tracker
+from jobs.versions import seeds
 from jobs.versions.registry import Version
+from jobs.versions.seeds import Spread
 from pipelines.benchmarks import BENCHMARKS
 
 RESAMPLES, LEVEL = 2000, 0.95
@@ -78,12 +80,22 @@ class Gain:
         return cls(float(gains.mean()), float(low), float(high), size)
 
 
+@dataclass(frozen=True)
+class Least:
+    """What a gain over the champion must be above."""
+
+    gain_db: float = 0.0
+    """By itself, with its whole interval over photos."""
+    spread: Spread | None = None
+    """Of seeds; so many of these as well, where it is known."""
+
+
 def score_checks(
     tracker: Tracker,
     candidate: Version,
     champion: Version | None,
     benchmark: str,
-    min_gain_db: float,
+    least: Least,
 ) -> Iterator[Check]:
     """Yield whether a candidate beats its input, and the champion by more than chance."""
     name = f"{benchmark}, {candidate.tags.get(f'protocol.{benchmark}', 'unknown protocol')}"
@@ -104,12 +116,33 @@ def score_checks(
                     f"{gain.mean_db:+.3f} dB ({gain.low_db:+.3f} to {gain.high_db:+.3f} on "
                     f"{gain.num_images} images)"
                 ),
-                rule=f"all of the interval above {min_gain_db:g} dB",
-                holds=gain.low_db > min_gain_db,
+                rule=f"all of the interval above {least.gain_db:g} dB",
+                holds=gain.low_db > least.gain_db,
                 act="train longer, or measure on more photos",
             )
+            yield seed_check(name, gain, least)
     except JobError as error:
         yield Check(what=name, found=str(error), rule="a score", holds=False)
+
+
+def seed_check(name: str, gain: Gain, least: Least) -> Check:
+    """Return whether a gain is more than another seed may bring."""
+    spread = least.spread
+    if spread is None:
+        return Check(
+            what=f"{name}, spread of seeds",
+            found="spread unknown (1 seed)",
+            rule="known from 2 seeds of a recipe on, or with --seed-spread-db",
+            holds=True,
+        )
+    least_db = least.gain_db + seeds.TIMES * spread.psnr_db
+    return Check(
+        what=f"{name}, gain and the spread of seeds",
+        found=f"{gain.mean_db:+.3f} dB; spread {spread.psnr_db:.3f} dB ({spread.source})",
+        rule=f"above {least.gain_db:g} dB + {seeds.TIMES:.1f} spreads = {least_db:.3f} dB",
+        holds=gain.mean_db > least_db,
+        act="another seed may bring as much: train a better recipe",
+    )
 
 
 def gain_over(tracker: Tracker, candidate: Version, champion: Version, benchmark: str) -> Gain:

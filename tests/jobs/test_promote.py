@@ -16,7 +16,7 @@ from jobs.errors import JobError
 from jobs.evaluate import Measure, Score, Subject, record
 from jobs.tracking import Tracker
 from jobs.versions import gate, inspection
-from jobs.versions.gate import Check, Gain, score_checks
+from jobs.versions.gate import Check, Gain, Least, score_checks
 from jobs.versions.inspection import Photos, colour_shift, picture_checks, time_checks
 from jobs.versions.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from laformer import checkpoint
@@ -61,9 +61,9 @@ def better(by):
     return {key: value + by + 0.02 * (-1) ** n for n, (key, value) in enumerate(HARD.items())}
 
 
-def checked(candidate, champion, theirs=HARD, ours=None, least=0.0):
+def checked(candidate, champion, theirs=HARD, ours=None, least=0.0, spread=None):
     scores = Scores(v1=theirs, v2=ours or better(0.1))
-    return list(score_checks(scores, candidate, champion, "b", least))
+    return list(score_checks(scores, candidate, champion, "b", Least(least, spread)))
 
 
 def test_a_small_gain_on_every_photo_is_beyond_chance_and_a_gain_on_some_is_not():
@@ -82,7 +82,8 @@ def test_a_small_gain_on_every_photo_is_beyond_chance_and_a_gain_on_some_is_not(
 def test_a_candidate_that_beats_input_and_champion_holds():
     assert [c.holds for c in checked(version(1, 27.0), None)] == [True]
     checks = checked(version(2, 28.0), version(1, 27.9))
-    assert [c.holds for c in checks] == [True, True]
+    assert [c.holds for c in checks] == [True, True, True]
+    assert checks[-1].found == "spread unknown (1 seed)"
     assert "b, rule, gain over m/1" in str(checks[1])
 
 
@@ -103,7 +104,7 @@ def test_the_gate_refuses_with_the_numbers(candidate, champion, message):
 
 
 def test_a_gain_below_the_one_that_is_asked_for_is_refused():
-    *_, check = checked(version(2, 28.0), version(1, 27.9), least=0.2)
+    _, check, _ = checked(version(2, 28.0), version(1, 27.9), least=0.2)
     assert not check.holds
     assert "+0.100 dB (+0.0" in check.found
     assert "above 0.2 dB" in check.rule
@@ -295,7 +296,7 @@ def test_two_networks_are_compared_by_what_they_do(registry, tmp_path, monkeypat
     nominate(registry, best, "whole")
     assert promote.run(job).number == best
     nominate(registry, worst, "whole")
-    with pytest.raises(JobError, match=rf"1 of 5 checks .*gain over whole/{best}: -"):
+    with pytest.raises(JobError, match=rf"1 of 6 checks .*gain over whole/{best}: -"):
         promote.run(job)
     shown = capsys.readouterr().out
     assert "finite" in shown
@@ -317,7 +318,7 @@ def test_a_refusal_shows_every_check_and_the_command_fails(registry, monkeypatch
 
 
 def test_a_public_benchmark_is_measured_with_its_folder():
-    checks = score_checks(Scores(), version(2), None, "cbsd68-sigma25", 0.0)
+    checks = score_checks(Scores(), version(2), None, "cbsd68-sigma25", Least())
     assert "--model m/2 --benchmark cbsd68-sigma25 --data FOLDER" in str(next(checks))
 
 

@@ -21,6 +21,7 @@ from jobs.search.samples import Shared, batches, decoded
 from jobs.search.trials import Fitting
 from jobs.tracking import Tracker
 from jobs.training import inputs
+from jobs.versions.registry import Registry
 from laformer import loop
 from pipelines import images, storage
 from pipelines.config import DataConfig
@@ -116,6 +117,12 @@ def test_more_trials_continue_and_mlflow_has_each_once(found, store):
         assert run.data.params["model.dim"] == "8"
         assert run.info.status == "FINISHED"
     assert parents[0].data.metrics["best_val_psnr_db"] > 0
+    assert {file.path for file in client.list_artifacts(parent)} == {"job.json", "search.html"}
+    assert Tracker().artifact(parent, "job.json") == storage.get(f"{store}/tune/small/job.json")
+    assert b"6 of 6 trials" in Tracker().artifact(parent, "search.html")
+    kept = client.get_run(parent)
+    assert {"devices", "version.torch", "mlflow.source.git.commit"} <= kept.data.tags.keys()
+    assert len(kept.inputs.dataset_inputs) == 1
 
 
 def test_a_trial_learns_what_one_worker_of_a_run_learns(cluster, store):
@@ -216,6 +223,31 @@ def test_a_search_that_was_ended_repeats_no_trial(cluster, store, tmp_path, sign
     assert len(found.over) == 6
     by_number = {record.number: record for record in found.records}
     assert all(by_number[record.number].points == record.points for record in over)
+
+
+@pytest.mark.slow
+def test_the_best_values_are_trained_to_the_end_of_the_recipe(cluster, store):
+    job = search("chosen", trials=2, steps=8, train_best=True)
+    found = tune.run(job)
+    run = Tracker().find_run("chosen-best")
+    assert run.status == "FINISHED"
+    assert (run.params["train.steps"], run.params["train.lr"]) == ("16", str(found.best.train.lr))
+    version = Registry().resolve(f"{EXPERIMENT}@candidate")
+    assert (version.run_id, version.tags["seed"]) == (run.id, "0")
+    tune.run(job)
+    assert Registry().resolve(f"{EXPERIMENT}@candidate") == version
+
+
+@pytest.mark.slow
+def test_a_search_ends_when_its_hours_are_over_and_goes_on_later(cluster, store):
+    found = tune.run(search("timed", trials=500, hours=45 / 3600))
+    over = {record.number: record for record in found.over}
+    assert 0 < len(over) < 500
+    kept = {record.number: record for record in Journal("timed").records()}
+    assert {n for n, record in kept.items() if record.status != "running"} == over.keys()
+    more = tune.run(search("timed", trials=max(kept) + 2))
+    assert len(more.over) == max(kept) + 2
+    assert all(more.records[number].points == record.points for number, record in over.items())
 
 
 def test_a_shorter_job_keeps_its_shape():

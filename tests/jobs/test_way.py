@@ -246,12 +246,19 @@ def test_one_photo_is_restored_to_a_name(promoted, tmp_path):
     assert images.decode((tmp_path / "o" / "y.png").read_bytes()).pixels.shape == (40, 52, 3)
 
 
-def test_mlflow_alone_restores_to_the_same_pixels(promoted, tmp_path):
-    (tmp_path / "in.png").write_bytes(images.encode(Photo(pixels=photo(1)), ".png"))
-    restore.run(RestoreJob(source=str(tmp_path / "in.png"), target=str(tmp_path / "o")))
+def test_mlflow_alone_gives_the_pixels_of_a_batch_and_of_one_photo(promoted, tmp_path):
+    seeds = (1, 2)
+    for seed in seeds:
+        data = images.encode(Photo(pixels=photo(seed)), ".png")
+        storage.put(str(tmp_path / f"in/{seed}.png"), data)
+    restore.run(RestoreJob(source=str(tmp_path / "in"), target=str(tmp_path / "batch")))
+    restore.run(RestoreJob(source=str(tmp_path / "in/1.png"), target=str(tmp_path / "one")))
+    assert (tmp_path / "one/1.png").read_bytes() == (tmp_path / "batch/1.png").read_bytes()
     fetched = Registry().fetch(promoted, tmp_path)
-    restored = mlflow.pyfunc.load_model(str(fetched)).predict(photo(1)[None])
-    assert np.array_equal(restored[0], images.decode((tmp_path / "o/in.png").read_bytes()).pixels)
+    served = mlflow.pyfunc.load_model(str(fetched)).predict(np.stack([photo(n) for n in seeds]))
+    for seed, pixels in zip(seeds, served, strict=True):
+        batch = images.decode((tmp_path / f"batch/{seed}.png").read_bytes())
+        assert np.array_equal(pixels, batch.pixels)
 
 
 def test_a_training_checkpoint_restores_as_it_is(promoted, store, tmp_path):

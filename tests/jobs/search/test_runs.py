@@ -1,19 +1,16 @@
 """A search in MLflow while its server is away, and a trial that goes on from another one's step."""
 
-import contextlib
-import json
 from pathlib import Path
 
 import pytest
 
 from jobs import place, recipes
 from jobs.checkpoints import StoredShelf
-from jobs.errors import JobError
+from jobs.errors import UnavailableError
 from jobs.search import run_trials
-from jobs.search import runs as search_runs
 from jobs.search.findings import Findings
 from jobs.search.journal import Journal, Record
-from jobs.search.runs import SearchRuns
+from jobs.search.runs import SearchRuns, is_concluded
 from jobs.search.spaces import SPACES
 from jobs.training.runs import shelf_of
 from laformer import checkpoint
@@ -27,20 +24,18 @@ class Server:
     uri = "http://127.0.0.1:9"
 
     def __init__(self):
-        self.away, self.runs, self.ended = False, {}, []
+        self.away, self.runs, self.ended, self.files = False, {}, [], []
 
-    @property
-    def client(self):
-        return self
-
-    def continue_run(self, experiment, run, params):
+    def continue_run(self, experiment, run, params, *, parent=None):
         if self.away:
-            raise JobError("MLflow cannot be reached")
-        self.runs.setdefault(run, {"params": params, "points": [], "tags": {}})
+            raise UnavailableError("MLflow cannot be reached")
+        self.runs.setdefault(run, {"params": params, "points": [], "parent": parent})
         return run
 
-    def set_tag(self, run, key, value):
-        self.runs[run]["tags"][key] = value
+    def file(self, run, path):
+        if self.away:
+            raise UnavailableError("MLflow cannot be reached")
+        self.files.append((run, path.name, path.read_bytes()))
 
     def history(self, run, metric):
         return [(step, m[metric]) for step, m in self.runs[run]["points"] if metric in m]
@@ -87,8 +82,7 @@ def findings(*records):
     )
 
 
-def test_trials_that_could_not_be_recorded_are_recorded_at_the_end(monkeypatch, capsys):
-    monkeypatch.setattr(search_runs, "reachable", lambda _uri: contextlib.nullcontext())
+def test_trials_that_could_not_be_recorded_are_recorded_at_the_end(capsys):
     server = Server()
     runs = runs_of(server)
     runs.keep(record(0), {"train.lr": 0.01})
@@ -98,16 +92,16 @@ def test_trials_that_could_not_be_recorded_are_recorded_at_the_end(monkeypatch, 
     assert capsys.readouterr().out.count("warning: MLflow cannot be reached") == 1
     assert "trial 1" not in server.runs
     server.away = False
-    runs.close(findings(record(0), record(1), record(2)), failed=False)
+    runs.close(findings(record(0), record(1), record(2)), {}, failed=False)
     again = runs_of(server)
-    again.close(findings(record(0), record(1), record(2)), failed=False)
+    again.close(findings(record(0), record(1), record(2)), {}, failed=False)
     for number in range(3):
         run = server.runs[f"trial {number}"]
         assert server.history(f"trial {number}", "val_psnr_db") == [
             (4, 20 + number),
             (16, 25 + number),
         ]
-        assert run["tags"] == {"mlflow.parentRunId": Journal("s").folder}
+        assert run["parent"] == Journal("s").folder
         assert run["params"]["train.lr"] == "0.01"
         assert server.ended.count((f"trial {number}", False)) == 1
 
@@ -116,19 +110,23 @@ def test_a_search_ends_well_while_the_server_is_away(capsys):
     server = Server()
     runs = runs_of(server)
     server.away = True
-    runs.close(findings(record(0)), failed=False)
+    runs.close(findings(record(0)), {}, failed=False)
     assert "the search goes on" in capsys.readouterr().out
 
 
-class Pointer:
-    """What Tune gives back of a pointer."""
-
-    def __init__(self, folder, run, step):
-        self.folder = folder
-        (folder / run_trials.POINTER).write_text(json.dumps({"run": run, "step": step}))
-
-    def as_directory(self):
-        return contextlib.nullcontext(str(self.folder))
+def test_the_files_of_a_search_are_attached_when_the_server_is_back(capsys):
+    server, files = Server(), {"search.html": b"page", "job.json": b"{}"}
+    runs, found = runs_of(server), findings(record(0))
+    runs.keep(record(0), {"train.lr": 0.01})
+    server.away = True
+    runs.close(found, files, failed=False)
+    assert "the same command again records what came of the search" in capsys.readouterr().out
+    assert not is_concluded(Journal("s"), 1)
+    server.away = False
+    runs_of(server).close(found, files, failed=False)
+    assert server.files == [(Journal("s").folder, *each) for each in files.items()]
+    assert is_concluded(Journal("s"), 1)
+    assert not is_concluded(Journal("s"), 2)
 
 
 def test_a_run_goes_on_from_a_step_of_another_run(tmp_path):
@@ -139,14 +137,12 @@ def test_a_run_goes_on_from_a_step_of_another_run(tmp_path):
         state.step = step
         donor.store(step, Snapshot.take(state, {"val_psnr_db": 20.0}).files())
     job = run_trials.replace(recipes.recipe("demo"), name="heir")
-    pointers = tmp_path / "pointer"
-    pointers.mkdir()
     # Step 6 was reported, but not stored yet when it was asked for.
-    assert run_trials.continued(job, Pointer(pointers, "donor", 6)) == 4
+    assert run_trials.continued(job, "donor", 6) == 4
     shelf = shelf_of(job)
     assert shelf.complete() == [4]
     heir = networks.state(config, seed=1)
     with shelf.opened(4) as folder:
         checkpoint.load_state(Path(folder), heir)
     assert heir.step == 4
-    assert run_trials.continued(job, Pointer(pointers, "nobody", 6)) == 0
+    assert run_trials.continued(job, "nobody", 6) == 0

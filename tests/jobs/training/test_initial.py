@@ -4,6 +4,8 @@ import dataclasses
 import json
 
 import pytest
+import safetensors.torch
+import torch
 
 from jobs import place, recipes
 from jobs.errors import JobError, MissingModelError
@@ -12,6 +14,7 @@ from jobs.training import initial, runs
 from jobs.versions.registry import CANDIDATE, Registry
 from laformer import checkpoint
 from laformer.errors import CheckpointError
+from laformer.initial import start_from
 from laformer.loop import State
 from laformer.model import LAformer
 from pipelines import storage
@@ -93,6 +96,27 @@ def test_a_checkpoint_folder_is_named_from_the_root_on(tracker, tmp_path, monkey
         started(job("mine/c"))
 
 
+def test_a_file_of_weights_is_enough_to_start_from(tracker, tmp_path, monkeypatch):
+    sha256 = release(tmp_path / "mine")
+    alone = (tmp_path / "mine" / "released" / checkpoint.MODEL).rename(tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    found = started(job("w.safetensors"))
+    assert (found.model, found.sha256) == (str(alone), sha256)
+    assert initial.origin(job(str(alone)), "fine", begun=True).facts == found.facts
+    state = State.create(LAformer(MODEL), config())
+    start_from(state, found.files)
+    expected = safetensors.torch.load_file(alone)
+    assert all(torch.equal(value, expected[name]) for name, value in state.ema.items())
+    with pytest.raises(CheckpointError, match=r"there is no file .*gone.safetensors; name the we"):
+        started(job("gone.safetensors"))
+    trained = tmp_path / "mine" / "c" / checkpoint.WEIGHTS
+    with pytest.raises(CheckpointError, match=rf"{trained} does not say which network .*folder"):
+        initial.origin(job(str(trained)), "another", begun=False)
+    alone.write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match=f"{alone} is no safetensors file"):
+        initial.origin(job("w.safetensors"), "another", begun=False)
+
+
 @pytest.mark.s3
 def test_a_checkpoint_folder_in_a_bucket_is_as_good_as_one_on_a_disk(tracker, tmp_path, s3):
     sha256 = release(tmp_path / "mine")
@@ -107,6 +131,12 @@ def test_a_checkpoint_folder_in_a_bucket_is_as_good_as_one_on_a_disk(tracker, tm
     storage.put(f"{uri}/{checkpoint.WEIGHTS}", b"cut short")
     with pytest.raises(CheckpointError, match=f"{uri}/{checkpoint.WEIGHTS} is damaged"):
         initial.origin(job(uri), "another", begun=False)
+    weights = f"{s3}/{tmp_path.name}/w.safetensors"
+    storage.put(weights, (tmp_path / "mine" / "released" / checkpoint.MODEL).read_bytes())
+    lone = initial.origin(job(weights), "lone", begun=False)
+    assert (lone.model, lone.sha256) == (weights, sha256)
+    with pytest.raises(CheckpointError, match=rf"{s3}/none.safetensors.*name the weights or a"):
+        initial.origin(job(f"{s3}/none.safetensors"), "another", begun=False)
     with pytest.raises(CheckpointError, match=f"{s3}/none is not a complete checkpoint"):
         initial.origin(job(f"{s3}/none"), "another", begun=False)
 
