@@ -31,7 +31,7 @@ from jobs.errors import JobError
 from jobs.restore import LoadRestorer, load
 from jobs.tracking import Tracker
 from jobs.versions.registry import Registry, Version
-from laformer import metrics
+from laformer import metrics, ssim
 from pipelines import images, manifest, storage
 from pipelines.benchmarks import BENCHMARKS, Benchmark, Protocol
 from pipelines.config import Profile
@@ -218,7 +218,7 @@ def scores(image: Any, gt: Any, protocol: Protocol) -> dict[str, float]:
     """
     a, b = compared(image, protocol), compared(gt, protocol)
     found = {"psnr_db": metrics.psnr(a, b)}
-    return found | {"ssim": metrics.ssim(a, b)} if protocol.ssim else found
+    return found | {"ssim": ssim.gaussian(a, b)} if protocol.ssim else found
 
 
 @dataclass(frozen=True)
