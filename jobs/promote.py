@@ -14,7 +14,8 @@ from pathlib import Path
 from jobs.config import EvaluateJob, PromoteJob
 from jobs.console import CONSOLE, say, working
 from jobs.errors import JobError
-from jobs.evaluate import CAPTURED, HELD_OUT, subject, task_of
+from jobs.evaluation.contender import task_of
+from jobs.evaluation.subjects import CAPTURED, HELD_OUT, subject
 from jobs.tracking import Tracker
 from jobs.versions.gate import Check, score_checks, table
 from jobs.versions.inspection import Photos, picture_checks, time_checks

@@ -1,6 +1,6 @@
 """Laying a restored image over a gt that was taken from a slightly different place."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -77,15 +77,15 @@ def masked_psnr(
     return float(10 * np.log10(peak**2 / mse)) if mse else float("inf")
 
 
-def _homography(moving: NDArray[np.float32], still: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return where each pixel of `still` lies in `moving`, (3, 3)."""
+def _homography(moving: NDArray[Any], still: NDArray[Any]) -> NDArray[np.float32]:
+    """Return where each pixel of `still` lies in `moving`, (3, 3); both are (H, W, 3) float32."""
     # No least change: all 100 steps are taken, as the published scores were made.
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, ITERATIONS, 0)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (still, moving)]
-    start = np.eye(3, dtype=np.float32)
+    start, everything = np.eye(3, dtype=np.float32), np.ones(still.shape[:2], np.uint8)
     try:
         _, found = cv2.findTransformECC(
-            grey[0], grey[1], start, cv2.MOTION_HOMOGRAPHY, criteria, None, SMOOTHED_PX
+            grey[0], grey[1], start, cv2.MOTION_HOMOGRAPHY, criteria, everything, SMOOTHED_PX
         )
     except cv2.error as error:
         raise ValueError(

@@ -10,10 +10,11 @@ BLOCK_PX = 8
 
 
 def psnr_b(restored: Levels, gt: Levels, *, peak: float = 255.0) -> float:
-    """Return 10 log10(peak^2 / (MSE + BEF)) in dB, per channel and then averaged; inf if equal.
+    """Return 10 log10(peak^2 / (MSE + BEF)) in dB, per channel and then averaged.
 
     BEF is how much more neighbours differ across the edges of 8x8 blocks of the restored image than
-    elsewhere, in squared levels, times log2(8) / log2(min(H, W)); 0 where they do not. Only the
+    elsewhere, in squared levels, times log2(8) / log2(min(H, W)); 0 where they do not. gt has no
+    part in it: an image that equals gt, and happens to have such edges, is not infinite. Only the
     grid that begins in the upper left corner is looked at: cut nothing off before.
 
     Args:

@@ -164,7 +164,8 @@ def _similar(
 
 def _gaussian_weights() -> Floats:
     weights: Floats = np.exp(-0.5 * np.square(np.arange(-RADIUS_PX, RADIUS_PX + 1) / SIGMA_PX))
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _mean(x: Floats, weights: Floats) -> Floats:
