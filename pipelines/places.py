@@ -61,13 +61,15 @@ def present(data: str, names: Iterable[str] = tuple(BENCHMARKS)) -> dict[str, in
 
 
 def expected(benchmark: Benchmark) -> str:
-    """Return the folders that a benchmark expects, gt first.
+    """Return the folders that a benchmark expects, gt first, and the file that chooses images.
 
     >>> expected(BENCHMARKS["csd"])
     'CSD/Gt + CSD/Snow'
     """
-    taken = benchmark.degrade.folders if isinstance(benchmark.degrade, Taken) else ()
-    return " + ".join((benchmark.folder, *(each for each in taken if each != benchmark.folder)))
+    names = [benchmark.folder]
+    if isinstance(benchmark.degrade, Taken):
+        names += [*benchmark.degrade.folders, benchmark.degrade.only]
+    return " + ".join(filter(None, dict.fromkeys(names)))
 
 
 def _paired(

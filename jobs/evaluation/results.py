@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from jobs import page, place
 from jobs.console import say
@@ -20,32 +22,39 @@ from pipelines.places import expected, present
 from pipelines.tasks import TASKS
 
 SCORES, PAGE = "scores.json", "scores.html"
-PUBLISHED = "PSNR, published"
+PUBLISHED = "published PSNR"
 """Heads what others report of their networks: it was not measured here."""
 
 
 def table(model: str, scores: Iterable[Score]) -> Table:
-    """Return the scores beside the input's and the published ones, each under its protocol."""
-    shown = Table(title=f"Scores of {model}: means over images, and the 95 % interval of each")
-    columns = ("benchmark", "protocol", "images", "measure", "input", "restored", "95 %", PUBLISHED)
-    for column in columns:
-        shown.add_column(column, no_wrap=True)
+    """Return the scores beside the input's and the published ones, each under its protocol.
+
+    No number is cut off on a terminal of 80 columns, and none in a log.
+    """
+    shown = Table(title=f"{model}: means over images", box=SIMPLE_HEAD)
+    for column in ("benchmark", "measure", "input", "restored, 95 %", PUBLISHED):
+        is_text = column in ("benchmark", PUBLISHED)
+        shown.add_column(column, no_wrap=not is_text, overflow="fold")
     for found in scores:
+        what = f"{found.benchmark}\n{found.protocol}\n{counted(found)}"
         for name in found.measures:
             is_first = name == found.measures[0]
             kind = MEASURES[name]
+            restored = kind.text(found.means[name])
             shown.add_row(
-                found.benchmark if is_first else "",
-                found.protocol if is_first else "",
-                str(len(found.rows)) if is_first else "",
+                what if is_first else "",
                 f"{kind.title}, {kind.unit}" if kind.unit else kind.title,
                 kind.text(found.means[f"input_{name}"]),
-                kind.text(found.means[name]),
-                between(name, found.intervals[name]),
+                f"{restored}\n{between(name, found.intervals[name])}",
                 "\n".join(published(found.benchmark)) or "-" if name == "psnr_db" else "",
                 end_section=name == found.measures[-1],
             )
     return shown
+
+
+def counted(found: Score) -> str:
+    """Return how many images a score is the mean of."""
+    return "1 image" if len(found.rows) == 1 else f"{len(found.rows):,} images"
 
 
 def between(name: str, interval: Interval | None) -> str:
@@ -62,15 +71,18 @@ def published(benchmark: str) -> list[str]:
 
 
 def listing(data: str | None) -> Table:
-    """Return every benchmark: its folders, and how many images of it are there."""
+    """Return every benchmark by task: its protocol, its folders, how many images are there."""
     found = present(storage.absolute(data)) if data else {}
-    shown = Table(title=f"Benchmarks, folders below {data or '--data FOLDER'}")
-    for column in ("benchmark", "task", "protocol", "measures", "folders: gt + lq", "images"):
-        shown.add_column(column, overflow="fold")
-    for name, each in BENCHMARKS.items():
-        measured = ", ".join(MEASURES[measure].title for measure in each.protocol.measures)
-        there = str(found[name]) if name in found else "-" if data else ""
-        shown.add_row(name, each.task, each.protocol.name, measured, expected(each), there)
+    shown = Table(title=f"Benchmarks, in folders below {data or '--data'}", box=SIMPLE_HEAD)
+    for column in ("task, benchmark", "protocol", "folders: gt + lq", "images"):
+        shown.add_column(column, no_wrap=column == "images", overflow="fold")
+    for task in dict.fromkeys(each.task for each in BENCHMARKS.values()):
+        shown.add_section()
+        shown.add_row(Text(task, style="bold"))
+        for name, each in BENCHMARKS.items():
+            if each.task == task:
+                there = str(found[name]) if name in found else "-" if data else ""
+                shown.add_row(f"  {name}", each.protocol.name, expected(each), there)
     return shown
 
 

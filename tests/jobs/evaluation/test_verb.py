@@ -123,7 +123,7 @@ def test_what_cannot_be_measured_is_explained(data, tmp_path):
 def test_all_benchmarks_are_listed_with_what_is_there(data, capsys):
     assert evaluate.run(EvaluateJob(list=True, data=data)) == []
     printed = capsys.readouterr().out
-    for part in ("set5-x4", "DPDD/test_l", "realblur", "SSIM"):
+    for part in ("set5-x4", "DPDD/test_l", "realblur-aligned", "dpdd-single-outdoor"):
         assert part in printed
 
 
