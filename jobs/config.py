@@ -215,16 +215,30 @@ class TuneJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJob:
-    """Measure a registered model under named protocols."""
+    """Measure a model under named protocols."""
 
-    model: str
-    """name@alias or name/version of a registered model."""
+    model: str = ""
+    """name@alias or name/version, a checkpoint folder or .safetensors file, or `input`: the input
+    as it is, which a model has to beat. Scores are kept with a registered version."""
     benchmark: UseAppendAction[tuple[str, ...]] = ()
-    """A benchmark by name, once for each; the held-out photos when none is given."""
+    """A benchmark by name, once for each; the held-out photos when none is given; `all` for all of
+    the model's task that are below --data."""
     data: str | None = None
     """Folder that holds the benchmarks' folders (cbsd68, kodak24, ...)."""
     manifest: str | None = None
     """Manifest whose held-out photos are used; $LAFORMER_STORE/manifest.parquet by default."""
+    out: str | None = None
+    """Folder or bucket for scores.html with the best and the worst images, scores.json, and a
+    Parquet file with the scores of all images for each benchmark."""
+    lpips: bool = False
+    """Measure LPIPS too; the package lpips is to be installed."""
+    list: bool = False
+    """Show every benchmark, the folders it expects, and which are below --data."""
+
+    def __post_init__(self) -> None:
+        """Refuse to measure nothing."""
+        if not self.model and not self.list:
+            raise ValueError("no model to measure; name one with --model, or see --list")
 
 
 @dataclass(frozen=True, kw_only=True)

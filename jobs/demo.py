@@ -9,7 +9,6 @@ if __name__ == "__main__":
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from jobs.cluster import connected
 from jobs.config import DemoJob, EvaluateJob, PrepareJob, PromoteJob, RestoreJob, TrainJob
 from jobs.console import say
 from jobs.errors import JobError
-from jobs.page import Command, Curve, Page, Pair, Score, render
+from jobs.evaluation import results
+from jobs.evaluation.scoring import Score as Measured
+from jobs.page import Command, Curve, Page, Pair, render
 from jobs.tracking import Tracker
 from jobs.training.release import Trained
 from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from laformer import metrics
 from pipelines import images, storage
-from pipelines.benchmarks import Benchmark
+from pipelines.families import Benchmark
 from pipelines.images import Photo
 from pipelines.manifest import Manifest
 from pipelines.tasks import find
@@ -202,7 +203,7 @@ def shown_png(pixels: Any) -> bytes:
 
 def build_page(
     pairs: list[Pair],
-    scores: list[evaluate.Score],
+    scores: list[Measured],
     trained: Trained,
     facts: tuple[tuple[str, str], ...],
     shown_commands: tuple[Command, ...],
@@ -227,24 +228,10 @@ def build_page(
         ),
         facts=facts,
         pairs=tuple(pairs),
-        scores=tuple(line for found in scores for line in score_lines(found)),
+        scores=tuple(line for found in scores for line in results.lines(found)),
         curves=tuple(curves),
         commands=shown_commands,
     )
-
-
-def score_lines(found: evaluate.Score) -> Iterator[Score]:
-    """Yield a line for each of what was measured: PSNR, and SSIM where the protocol has it."""
-    for metric, name in (("PSNR", "psnr_db"), ("SSIM", "ssim")):
-        if name in found.means:
-            yield Score(
-                benchmark=found.benchmark,
-                protocol=found.protocol,
-                metric=metric,
-                before=found.means[f"input_{name}"],
-                after=found.means[name],
-                num_images=len(found.rows),
-            )
 
 
 def commands(photos: str, job: DemoJob, training: TrainJob, name: str) -> tuple[Command, ...]:

@@ -64,13 +64,17 @@ class Score:
     protocol: str
     """Name of the protocol, without which the numbers mean nothing."""
     metric: str
-    """Name of the metric, higher is better; a PSNR is in dB, others have no unit."""
+    """Name of the metric; a PSNR is in dB, others have no unit."""
     before: float
     """Mean over the degraded images."""
     after: float
     """Mean over the restored images."""
     num_images: int
     """Number of images that the means are over."""
+    note: str = ""
+    """What else is to be said of it, in few words."""
+    more_is_better: bool = True
+    """Whether a larger value is the better one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,8 @@ class Page:
     """Rows of a table of names and values."""
     commands_heading: str = "Run each part alone"
     """What the commands are for."""
+    photo_table: bool = True
+    """Whether the PSNR of each photo is listed below the photos."""
     order: tuple[str, ...] = ("photos", "films", "scores", "curves", "values", "commands")
     """The sections from top to bottom."""
 
@@ -116,8 +122,9 @@ class Page:
 def render(page: Page) -> str:
     """Return the page as one HTML document that needs no network; write it as UTF-8."""
     template = resources.files("jobs").joinpath("page.html").read_text(encoding="utf-8")
+    photo_table = _psnr_table(page.pairs) if page.photo_table else ""
     sections = {
-        "photos": _section("Photos", "photos", map(_photo, page.pairs), _psnr_table(page.pairs)),
+        "photos": _section("Photos", "photos", map(_photo, page.pairs), photo_table),
         "films": _section("Photos over time", "films", map(_film, page.films)),
         "scores": _section("Scores", "scores", _score_table(page.scores)),
         "curves": _section("Training", "curves", map(_curve, page.curves)),
@@ -151,9 +158,9 @@ def _quantity(value: float, unit: str, sign: str = "-") -> str:
     return escape(f"{text}\N{NO-BREAK SPACE}{unit}".rstrip())
 
 
-def _gain(before: float, after: float, unit: str, tag: str) -> str:
+def _gain(before: float, after: float, unit: str, tag: str, better: int = 1) -> str:
     gain = after - before
-    tone = "up" if gain > 0 else "down" if gain < 0 else "muted"
+    tone = "up" if better * gain > 0 else "down" if better * gain < 0 else "muted"
     return f'<{tag} class="{tone}">{_quantity(gain, unit, "+")}</{tag}>'
 
 
@@ -163,7 +170,8 @@ def _unit(score: Score) -> str:
 
 def _origin(score: Score) -> str:
     images = "image" if score.num_images == 1 else "images"
-    return f"{escape(score.protocol)}, {score.num_images:,} {images}"
+    note = f"; {escape(score.note)}" if score.note else ""
+    return f"{escape(score.protocol)}, {score.num_images:,} {images}{note}"
 
 
 def _result(score: Score) -> str:
@@ -222,9 +230,10 @@ def _value_table(values: Sequence[tuple[str, str]]) -> list[str]:
     return [f"<table>\n<tbody>\n{''.join(rows)}</tbody>\n</table>"] if values else []
 
 
-def _row(header: str, before: float, after: float, unit: str) -> str:
+def _row(header: str, before: float, after: float, unit: str, better: int = 1) -> str:
     cells = f"<td>{_quantity(before, unit)}</td><td>{_quantity(after, unit)}</td>"
-    return f'<tr><th scope="row">{header}</th>{cells}{_gain(before, after, unit, "td")}</tr>\n'
+    gain = _gain(before, after, unit, "td", better)
+    return f'<tr><th scope="row">{header}</th>{cells}{gain}</tr>\n'
 
 
 def _table(names: str, rows: Iterable[str], foot: str = "") -> str:
@@ -252,7 +261,8 @@ def _score_table(scores: Sequence[Score]) -> list[str]:
 
 def _score_row(score: Score) -> str:
     name = f"{escape(score.benchmark)}, {escape(score.metric)} <small>{_origin(score)}</small>"
-    return _row(name, score.before, score.after, _unit(score))
+    better = 1 if score.more_is_better else -1
+    return _row(name, score.before, score.after, _unit(score), better)
 
 
 def _command(command: Command) -> str:

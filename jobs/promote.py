@@ -14,7 +14,8 @@ from pathlib import Path
 from jobs.config import EvaluateJob, PromoteJob
 from jobs.console import CONSOLE, say, working
 from jobs.errors import JobError
-from jobs.evaluate import CAPTURED, HELD_OUT, subject, task_of
+from jobs.evaluation.contender import task_of
+from jobs.evaluation.subjects import CAPTURED, HELD_OUT, subject
 from jobs.tracking import Tracker
 from jobs.versions import seeds
 from jobs.versions.gate import Check, Least, score_checks, table

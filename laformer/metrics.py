@@ -1,14 +1,14 @@
-"""PSNR and SSIM as the field reports them, in numpy, float64 throughout.
+"""PSNR and its kin as the field reports them, in numpy, float64 throughout.
 
 One unit everywhere: 8-bit levels, [0, 255], as uint8 or as float; only `quantise` takes [0, 1].
 Arrays are (H, W, C) or (H, W), channels in RGB order. Which of these functions a benchmark uses,
-and in which order (quantise, shave, luma, metric), is its protocol's to say.
+and in which order (quantise, shave, luma, metric), is its protocol's to say. SSIM has several
+flavours and a file of its own, and so has PSNR-B.
 """
 
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Levels: TypeAlias = NDArray[np.uint8] | NDArray[np.floating]
@@ -19,10 +19,6 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 LUMA_OFFSET = 16
 LUMA_WEIGHTS = np.array([65_481, 128_553, 24_966])
 """ITU-R BT.601 in thousandths of a level: Y of studio range, 16 for black and 235 for white."""
-
-SSIM_RADIUS_PX = 5
-SSIM_SIGMA_PX = 1.5
-SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 
 def luma(rgb: Levels) -> NDArray[np.float64]:
@@ -83,49 +79,29 @@ def psnr(restored: Levels, gt: Levels, *, peak: float = 255.0) -> float:
     >>> round(psnr(np.full((2, 2), 1, np.uint8), np.full((2, 2), 2, np.uint8)), 7)
     48.1308036
     """
-    _check_same_shape(restored, gt)
+    check_same_shape(restored, gt)
     mse = np.mean(np.square(restored.astype(np.float64) - gt.astype(np.float64)))
     return float(10 * np.log10(peak**2 / mse)) if mse else float("inf")
 
 
-def ssim(restored: Levels, gt: Levels, *, peak: float = 255.0) -> float:
-    """Return the mean structural similarity in [-1, 1], per channel and then averaged.
-
-    The window is an 11x11 Gaussian of sigma 1.5; only pixels whose window lies inside the image
-    count, so a border of 5 pixels does not.
+def mae(restored: Levels, gt: Levels, *, peak: float = 255.0) -> float:
+    """Return the mean absolute difference over all pixels and channels, as a part of the peak.
 
     Args:
-        restored: (H, W, C) or (H, W), H and W at least 11, in [0, peak], uint8 or float.
+        restored: any shape, in [0, peak], uint8 or float.
         gt: as `restored`.
         peak: the largest value of the unit; 255 for 8-bit levels.
 
     Raises:
-        ValueError: the shapes differ, or the image is smaller than the window.
+        ValueError: the shapes differ.
 
-    Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural
-    Similarity", TIP 2004: the authors' `ssim_index.m`, and `calculate_ssim` of BasicSR.
+    Source: the benchmark of dual-pixel defocus, DPDD, on images in [0, 1].
 
-    >>> gt = np.tile(np.arange(16, dtype=np.uint8), (16, 1))
-    >>> ssim(gt, gt)
-    1.0
+    >>> mae(np.full((2, 2), 51, np.uint8), np.full((2, 2), 0, np.uint8))
+    0.2
     """
-    _check_same_shape(restored, gt)
-    window_px = 2 * SSIM_RADIUS_PX + 1
-    if restored.ndim not in (2, 3) or min(restored.shape[:2]) < window_px:
-        raise ValueError(
-            f"image {restored.shape} is not (H, W, C) or (H, W) with H and W of at least "
-            f"{window_px}, the window of SSIM; use larger images or a smaller border"
-        )
-    x, y = restored.astype(np.float64), gt.astype(np.float64)
-    c1, c2 = (SSIM_K1 * peak) ** 2, (SSIM_K2 * peak) ** 2
-    mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
-    var_x = _gaussian_mean(x * x) - mean_x * mean_x
-    var_y = _gaussian_mean(y * y) - mean_y * mean_y
-    cov = _gaussian_mean(x * y) - mean_x * mean_y
-    similar = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    total = (mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2)
-    # All channels have equally many pixels: one mean is the average of theirs.
-    return float(np.mean(similar / total))
+    check_same_shape(restored, gt)
+    return float(np.mean(np.abs(restored.astype(np.float64) - gt.astype(np.float64)))) / peak
 
 
 def quantise(x: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -169,22 +145,13 @@ def shave(x: NDArray[ScalarT], border_px: int) -> NDArray[ScalarT]:
     return x[border_px : height - border_px, border_px : width - border_px]
 
 
-def _gaussian_mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average x (H, W, ...) under the window of SSIM: (H - 10, W - 10, ...), no padding."""
-    offsets = np.arange(-SSIM_RADIUS_PX, SSIM_RADIUS_PX + 1)
-    weights = np.exp(-0.5 * np.square(offsets / SSIM_SIGMA_PX))
-    weights /= weights.sum()
-    for axis in (0, 1):
-        x = sliding_window_view(x, weights.size, axis=axis) @ weights
-    return x
-
-
 def _check_rgb(rgb: Levels) -> None:
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"rgb {rgb.shape} is not (H, W, 3); grey images need no luma")
 
 
-def _check_same_shape(restored: Levels, gt: Levels) -> None:
+def check_same_shape(restored: Levels, gt: Levels) -> None:
+    """Raise ValueError, naming both, for images of different shapes."""
     if restored.shape != gt.shape:
         raise ValueError(
             f"restored {restored.shape} and gt {gt.shape} differ in shape; crop restored to gt"

@@ -1,351 +1,110 @@
-"""What is measured, and by which rule: one entry per benchmark, read top to bottom.
+"""What is measured, by which rule and in which folders: one entry per benchmark, top to bottom.
 
-A PSNR means nothing without its protocol, so a benchmark names one and its name is printed beside
-every number. Images reach a benchmark as (H, W, C) uint8, RGB or one grey channel.
+The folders are below the one that `--data` names. Where lq is made, the folder of gt is enough;
+where it was taken, the folders are those of the archive as it is published, or of the copy that
+most of the field passes around (MPRNet's and Restormer's: `input` and `target`). A set of training
+and test images in one archive is to be laid down as the test images alone. Several folders inside
+the folder are one set.
+
+A published score is what a paper reports of its own network. It is a mean of PSNR in dB.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from itertools import product
 
-import numpy as np
-from numpy.typing import NDArray
+from pipelines.families import (
+    Benchmark,
+    gaussian_colour,
+    gaussian_grey,
+    jpeg_colour,
+    jpeg_grey,
+    super_resolution,
+)
+from pipelines.inputs import KODAK24, Taken
+from pipelines.protocols import (
+    DEBLUR_RGB,
+    DEHAZE_RGB,
+    DERAIN_Y,
+    DESNOW_RGB,
+    DPDD_8,
+    DPDD_16,
+    REALBLUR,
+    SIDD,
+    WEATHER_Y,
+    Protocol,
+)
 
-from pipelines import images
-from pipelines.degradations.bicubic import Bicubic, imresize
-from pipelines.pixels import Degrade, scale_of
-
-Gt: TypeAlias = NDArray[np.uint8]
-"""(H, W, C) in 8-bit levels, C = 3 (RGB) or 1 (grey)."""
-
-Lq: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
-"""(H, W, C): the dtype tells the range. float32 is in [0, 1], from which noise may leave."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How a restored image is compared with its gt. Two protocols never share a name."""
-
-    name: str
-    """Printed beside every number."""
-    channel: Literal["rgb", "y", "y-rounded", "grey"]
-    """What is compared: all of RGB, grey, or Y of BT.601 studio range (16-235).
-
-    "y-rounded" is Y in whole levels, which MATLAB's `rgb2ycbcr` makes of a uint8 image.
-    """
-    border_px: int = 0
-    """Pixels ignored on each side, before the channel is taken."""
-    quantise: bool = True
-    """Whether the output is clipped and rounded to uint8 first."""
-    ssim: bool = False
-    """Whether SSIM is reported too: 11x11 Gaussian of sigma 1.5, valid area, same channel."""
-
-    def __post_init__(self) -> None:
-        """Check the border, and that there is something to round."""
-        if self.border_px < 0:
-            raise ValueError(f"border_px {self.border_px} is negative; use 0 for no border")
-        if self.channel == "y-rounded" and not self.quantise:
-            raise ValueError(
-                "channel 'y-rounded' is made of uint8, but quantise is False; use channel 'y'"
-            )
+SIGMAS, QUALITIES, SCALES = (15, 25, 50), (10, 20, 30, 40), (2, 3, 4)
 
 
-def sr_y(scale: int) -> Protocol:
-    """Return the protocol of super-resolution by `scale`: rounded Y of the uint8 output.
-
-    The border is the scale. Source: SRCNN and the MATLAB scripts after it, which take `rgb2ycbcr`
-    of uint8; the known scores of bicubic enlargement are these. Code bases in Python (BasicSR)
-    leave Y unrounded, which reads higher: bicubic on Set5 by 0.03 dB at x2, by 0.01 dB at x4.
-    """
-    return Protocol(name=f"sr-y-x{scale}", channel="y-rounded", border_px=scale, ssim=True)
-
-
-GAUSSIAN_COLOUR = Protocol(name="gaussian-colour", channel="rgb")
-"""PSNR on RGB of the uint8 output. Source: FFDNet, DRUNet, SwinIR, Restormer."""
-
-GAUSSIAN_GREY = Protocol(name="gaussian-grey", channel="grey")
-"""PSNR on the uint8 output. Source: DnCNN and the same."""
-
-JPEG_GREY = Protocol(name="jpeg-grey", channel="grey", ssim=True)
-"""PSNR and SSIM on the uint8 output of grey images. Source: DnCNN, SwinIR."""
-
-
-JPEG_COLOUR = Protocol(name="jpeg-colour", channel="rgb", ssim=True)
-"""PSNR and SSIM on RGB of the uint8 output, for photos of one's own."""
-
-HELD_OUT_RGB = Protocol(name="held-out-rgb", channel="rgb", ssim=True)
-"""PSNR and SSIM on RGB of the uint8 output, for photos of one's own and any degradation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtocolNoise:
-    """White Gaussian noise as the published scores were made with: the same for every run.
-
-    RGB order, float, seed 0 for EVERY image, numpy's legacy normal in the shape (H, W, C), not
-    clipped and not rounded. BGR order is another realisation; clipping is another task.
-
-    >>> ProtocolNoise(sigma=25)(np.zeros((1, 2, 1), np.uint8)).ravel()
-    array([0.1729463, 0.0392311], dtype=float32)
-    """
-
-    sigma: float
-    """Standard deviation in 8-bit levels."""
-
-    def __post_init__(self) -> None:
-        """Check the sign."""
-        if self.sigma < 0:
-            raise ValueError(f"sigma {self.sigma} is negative; use 0 to 255 levels")
-
-    def __call__(self, gt: Gt) -> NDArray[np.float32]:
-        """Return lq (H, W, C) float32 for gt (H, W, C) uint8; 1 is white, values leave [0, 1].
-
-        Raises:
-            TypeError: gt is not uint8.
-        """
-        if gt.dtype != np.uint8:
-            raise TypeError(f"gt {gt.dtype} is not uint8; the protocol starts from 8-bit images")
-        # The one place that seeds for itself: the protocol is this very generator and seed.
-        rng = np.random.RandomState(0)
-        noise = rng.normal(0, self.sigma / 255, gt.shape)
-        return (gt.astype(np.float32) / 255 + noise).astype(np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtocolJpeg:
-    """JPEG as the published scores were made with: libjpeg on the 8-bit image."""
-
-    quality: int
-    """From 1 to 100."""
-
-    def __call__(self, gt: Gt) -> NDArray[np.uint8]:
-        """Return lq (H, W, C) uint8 for gt (H, W, C) uint8."""
-        return images.recompress(gt, self.quality)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtocolBicubic:
-    """The input of super-resolution: what MATLAB's `imresize` writes for the uint8 image."""
-
-    scale: int
-    """2, 3 or 4."""
-
-    def __call__(self, gt: Gt) -> Any:
-        """Return lq (H / scale, W / scale, C) uint8 for gt (H, W, C) uint8.
-
-        Raises:
-            ValueError: H or W is no multiple of the scale.
-        """
-        return Bicubic(scale=self.scale)(gt, np.random.default_rng(0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeededByImage:
-    """A degradation that draws, made the same at every call: the image's own bytes are the seed.
-
-    Not its name or its place in a list: the same photo has the same lq in any folder.
-    """
-
-    degrade: Degrade
-    """How a task makes its inputs."""
-
-    def __call__(self, gt: Gt) -> Any:
-        """Return lq for gt (H, W, C) uint8: in uint8, or float32 that may leave [0, 1]."""
-        seed = int.from_bytes(hashlib.sha256(gt.tobytes()).digest())
-        lq = self.degrade(gt, np.random.default_rng(seed))
-        return lq.astype(np.float32) if lq.dtype == np.float16 else lq
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModCrop:
-    """What the field cuts off so that both sides are multiples of a scale: right and bottom."""
-
-    scale: int
-    """How many times smaller the input is."""
-
-    def __call__(self, gt: Gt) -> Gt:
-        """Return a view of gt (H, W, C).
-
-        Raises:
-            ValueError: the image is smaller than the scale.
-        """
-        height, width = (side - side % self.scale for side in gt.shape[:2])
-        if not height or not width:
-            raise ValueError(
-                f"image {gt.shape[0]}x{gt.shape[1]} is smaller than the scale {self.scale}; "
-                "use larger images"
-            )
-        return gt[:height, :width]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CentreCrop:
-    """The square of `side_px` in the middle of an image."""
-
-    side_px: int
-    """Height and width of the crop."""
-
-    def __call__(self, gt: Gt) -> Gt:
-        """Return a view (side, side, C) of gt (H, W, C).
-
-        Raises:
-            ValueError: the image is smaller than the crop.
-        """
-        height, width = gt.shape[:2]
-        top, left = (height - self.side_px) // 2, (width - self.side_px) // 2
-        if top < 0 or left < 0:
-            raise ValueError(
-                f"image {height}x{width} is smaller than the crop {self.side_px}x{self.side_px}; "
-                "use the original images of the benchmark"
-            )
-        return gt[top : top + self.side_px, left : left + self.side_px]
-
-
-def whole(gt: Gt) -> Gt:
-    """Return gt as it is."""
-    return gt
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """A folder of gt images, how each becomes a pair, and how the restored one is judged."""
-
-    name: str
-    """Its key in `BENCHMARKS`."""
-    folder: str
-    """Name of the folder of gt images below the benchmark root."""
-    task: str
-    """Name of the task it measures."""
-    protocol: Protocol
-    """How restored and gt are compared."""
-    prepare: Callable[[Gt], Gt] = whole
-    """What the field makes of an image before anything else: file -> gt."""
-    degrade: Callable[[Gt], Lq]
-    """How the input is made: gt -> lq, the same at every call."""
-    enlarge: int = 1
-    """How many times smaller than gt the input is on each side."""
-    published: tuple[tuple[str, float], ...] = ()
-    """Published mean PSNR in dB under this protocol, as (model, score), to place ours beside."""
-
-    def shown(self, lq: Lq) -> Any:
-        """Return lq as an image of the size of gt, as it is shown and scored.
-
-        A smaller one is enlarged as MATLAB enlarges doubles, then rounded to the dtype of lq. Of
-        the two views of a dual-pixel camera it is the left one.
-        """
-        lq = lq[:, :, :3]
-        if self.enlarge == 1:
-            return lq
-        height, width = (side * self.enlarge for side in lq.shape[:2])
-        return imresize(lq, height, width, round_between=False)
-
-
-def gaussian_colour(
-    folder: str,
-    sigma: float,
-    *,
-    prepare: Callable[[Gt], Gt] = whole,
-    published: tuple[tuple[str, float], ...] = (),
-) -> Benchmark:
-    """Return the benchmark `<folder>-sigma<sigma>`: RGB denoising, sigma in 8-bit levels."""
+def restormers(folder: str, task: str, protocol: Protocol, **published: float) -> Benchmark:
+    """Return a benchmark of equal names in `<folder>/input` and `<folder>/target`."""
     return Benchmark(
-        name=f"{folder}-sigma{sigma:g}",
-        folder=folder,
-        task="denoise-gaussian",
-        protocol=GAUSSIAN_COLOUR,
-        prepare=prepare,
-        degrade=ProtocolNoise(sigma=sigma),
-        published=published,
-    )
-
-
-def gaussian_grey(folder: str, sigma: float) -> Benchmark:
-    """Return the benchmark `<folder>-sigma<sigma>`: grey denoising, sigma in 8-bit levels."""
-    return Benchmark(
-        name=f"{folder}-sigma{sigma:g}",
-        folder=folder,
-        task="denoise-gaussian-grey",
-        protocol=GAUSSIAN_GREY,
-        degrade=ProtocolNoise(sigma=sigma),
-    )
-
-
-def jpeg_grey(
-    folder: str, quality: int, *, published: tuple[tuple[str, float], ...] = ()
-) -> Benchmark:
-    """Return the benchmark `<folder>-q<quality>`: JPEG artefacts of grey images."""
-    return Benchmark(
-        name=f"{folder}-q{quality}",
-        folder=folder,
-        task="jpeg",
-        protocol=JPEG_GREY,
-        degrade=ProtocolJpeg(quality=quality),
-        published=published,
-    )
-
-
-def super_resolution(
-    folder: str, scale: int, *, published: tuple[tuple[str, float], ...] = ()
-) -> Benchmark:
-    """Return the benchmark `<folder>-x<scale>` of the images in `<folder>/hr`.
-
-    Published scores are on Y that is not rounded: see `sr_y`.
-    """
-    return Benchmark(
-        name=f"{folder}-x{scale}",
-        folder=f"{folder}/hr",
-        task=f"sr-x{scale}",
-        protocol=sr_y(scale),
-        prepare=ModCrop(scale=scale),
-        degrade=ProtocolBicubic(scale=scale),
-        enlarge=scale,
-        published=published,
-    )
-
-
-def held_out_sr(scale: int) -> Benchmark:
-    """Return the benchmark of a user's own photos, made smaller by `scale` on each side."""
-    return replace(super_resolution("held-out", scale), folder="held-out")
-
-
-def held_out_by(task: str, degrade: Degrade) -> Benchmark:
-    """Return the benchmark of a user's own photos, degraded as the task does in training.
-
-    What is drawn depends on the photo alone.
-    """
-    scale = scale_of(degrade)
-    return Benchmark(
-        name=f"held-out-{task}",
-        folder="held-out",
+        name=folder.lower().replace("_", "-"),
+        folder=f"{folder}/target",
         task=task,
-        protocol=HELD_OUT_RGB,
-        prepare=whole if scale == 1 else ModCrop(scale=scale),
-        degrade=SeededByImage(degrade=degrade),
-        enlarge=scale,
+        protocol=protocol,
+        degrade=Taken(folders=(f"{folder}/input",)),
+        published=tuple((name.replace("_", "-"), db) for name, db in published.items()),
     )
 
 
-def held_out_jpeg(quality: int) -> Benchmark:
-    """Return the benchmark of a user's own photos, compressed and judged in colour."""
-    return Benchmark(
-        name=f"held-out-q{quality}",
-        folder="held-out",
-        task="jpeg",
-        protocol=JPEG_COLOUR,
-        degrade=ProtocolJpeg(quality=quality),
-    )
+def dpdd(views: str, scenes: str = "", **published: float) -> Benchmark:
+    """Return DPDD of a single view, or of the left and right ones; indoor, outdoor or all.
 
-
-def held_out(sigma: float) -> Benchmark:
-    """Return the benchmark of a user's own photos, in the folder `held-out`: noise as the others'.
-
-    It judges a model on the images it is for, and needs no public data.
+    The names of its files say nothing, and two files of numbers say what was taken where. Source:
+    Abuolaim and Brown, ECCV 2020; the numbers are those of the published code.
     """
-    return gaussian_colour("held-out", sigma)
+    shots = ("test_c",) if views == "single" else ("test_l", "test_r")
+    return Benchmark(
+        name="-".join(filter(None, ("dpdd", views, scenes))),
+        folder="DPDD/test_c/target",
+        task="deblur-defocus" if views == "single" else "deblur-defocus-dual",
+        protocol=DPDD_8 if views == "single" else DPDD_16,
+        degrade=Taken(
+            folders=tuple(f"DPDD/{shot}/source" for shot in shots),
+            in_order=True,
+            only=f"DPDD/{scenes}_labels.npy" if scenes else "",
+        ),
+        published=tuple(published.items()),
+    )
 
 
-KODAK24 = CentreCrop(side_px=500)
-"""`Kodak24` is the centre of each image of the Kodak suite (768x512). Source: FFDNet."""
+def weather(name: str, gt: str, lq: str, match: tuple[str, str] | None = None) -> Benchmark:
+    """Return a benchmark of networks for all kinds of bad weather."""
+    return Benchmark(
+        name=name,
+        folder=gt,
+        task="weather",
+        protocol=WEATHER_Y,
+        degrade=Taken(folders=(lq,), match=match),
+    )
+
+
+def hazy(
+    name: str, gt: str, lq: str, match: tuple[str, str], *, published: tuple[tuple[str, float], ...]
+) -> Benchmark:
+    """Return a benchmark of dehazing."""
+    return Benchmark(
+        name=name,
+        folder=gt,
+        task="dehaze",
+        protocol=DEHAZE_RGB,
+        degrade=Taken(folders=(lq,), match=match),
+        published=published,
+    )
+
+
+def snowy(name: str, gt: str, lq: str, **published: float) -> Benchmark:
+    """Return a benchmark of desnowing, of equal names in two folders."""
+    return Benchmark(
+        name=name,
+        folder=gt,
+        task="desnow",
+        protocol=DESNOW_RGB,
+        degrade=Taken(folders=(lq,)),
+        published=tuple((model.replace("_", "-"), db) for model, db in published.items()),
+    )
+
 
 _TABLE = (
     gaussian_colour("cbsd68", 15, published=(("SwinIR", 34.42),)),
@@ -358,18 +117,70 @@ _TABLE = (
     gaussian_colour(
         "kodak24", 50, prepare=KODAK24, published=(("SwinIR", 29.79), ("Restormer", 30.01))
     ),
-    gaussian_grey("set12", 15),
-    gaussian_grey("set12", 25),
-    gaussian_grey("set12", 50),
+    gaussian_colour("mcmaster", 15, published=(("SwinIR", 35.61),)),
+    gaussian_colour("mcmaster", 25, published=(("FFDNet", 32.35), ("SwinIR", 33.20))),
+    gaussian_colour("mcmaster", 50, published=(("SwinIR", 30.22), ("Restormer", 30.30))),
+    *(gaussian_colour("urban100/hr", sigma) for sigma in SIGMAS),
+    *(gaussian_grey(folder, sigma) for folder, sigma in product(("set12", "bsd68"), SIGMAS)),
     jpeg_grey("classic5", 10, published=(("MambaIR", 30.27),)),
     jpeg_grey("classic5", 20),
     jpeg_grey("classic5", 30, published=(("MambaIR", 33.74),)),
     jpeg_grey("classic5", 40, published=(("MambaIR", 34.53),)),
+    *(jpeg_grey("live1", quality) for quality in QUALITIES),
+    *(jpeg_colour("live1", quality) for quality in QUALITIES),
     super_resolution("set5", 2),
     super_resolution("set5", 3),
     super_resolution("set5", 4, published=(("SwinIR", 32.92), ("HAT", 33.04))),
     super_resolution("set14", 2),
+    super_resolution("set14", 3),
     super_resolution("set14", 4, published=(("SwinIR", 29.09), ("HAT", 29.23))),
+    *(
+        super_resolution(folder, scale)
+        for folder, scale in product(("bsd100", "urban100", "manga109"), SCALES)
+    ),
+    *(
+        restormers(folder, "derain", DERAIN_Y)
+        for folder in ("Rain100L", "Rain100H", "Test100", "Test1200", "Test2800")
+    ),
+    restormers("GoPro", "deblur-motion", DEBLUR_RGB, NAFNet_64=33.71, Restormer=32.92),
+    restormers("HIDE", "deblur-motion", DEBLUR_RGB),
+    restormers("RealBlur_J", "deblur-motion", REALBLUR),
+    restormers("RealBlur_R", "deblur-motion", REALBLUR),
+    # The 1280 blocks of 256x256 as image files.
+    restormers("SIDD", "denoise-real", SIDD),
+    dpdd("single", Restormer=25.98),
+    dpdd("single", "indoor"),
+    dpdd("single", "outdoor"),
+    dpdd("dual"),
+    dpdd("dual", "indoor"),
+    dpdd("dual", "outdoor"),
+    # 1400_1.png to 1400_10.png are hazes of 1400.png.
+    hazy("sots-indoor", "SOTS/indoor/gt", "SOTS/indoor/hazy", (r"_\d+$", ""), published=()),
+    # 0001_0.8_0.2.jpg is a haze of 0001.png.
+    hazy(
+        "sots-outdoor",
+        "SOTS/outdoor/gt",
+        "SOTS/outdoor/hazy",
+        (r"_[\d.]+_[\d.]+$", ""),
+        published=(),
+    ),
+    hazy(
+        "dense-haze",
+        "Dense-Haze/GT",
+        "Dense-Haze/hazy",
+        ("_hazy$", "_GT"),
+        published=(("ConvIR-B", 16.86),),
+    ),
+    # 51_hazy.png and 51_GT.png lie in one folder.
+    hazy("nh-haze", "NH-HAZE", "NH-HAZE", ("_hazy$", "_GT"), published=()),
+    snowy("csd", "CSD/Gt", "CSD/Snow", ConvIR_B=39.10),
+    snowy("srrs", "SRRS/Gt", "SRRS/Snow"),
+    snowy("snow100k", "Snow100K/gt", "Snow100K/synthetic"),
+    weather("snow100k-s", "Snow100K-S/gt", "Snow100K-S/synthetic"),
+    weather("snow100k-l", "Snow100K-L/gt", "Snow100K-L/synthetic"),
+    # im_0001_s80_a04.png is rain in im_0001.png.
+    weather("outdoor-rain", "Outdoor-Rain/gt", "Outdoor-Rain/input", (r"_s\d+_a\d+$", "")),
+    weather("raindrop", "RainDrop/gt", "RainDrop/data", ("_rain$", "_clean")),
 )
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _TABLE}

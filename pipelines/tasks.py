@@ -2,14 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from pipelines.benchmarks import (
-    Benchmark,
-    gaussian_grey,
-    held_out,
-    held_out_by,
-    held_out_jpeg,
-    held_out_sr,
-)
 from pipelines.degradations import (
     Bicubic,
     Chain,
@@ -29,6 +21,14 @@ from pipelines.degradations import (
     second_order,
 )
 from pipelines.errors import DataError
+from pipelines.families import (
+    Benchmark,
+    gaussian_grey,
+    held_out,
+    held_out_by,
+    held_out_jpeg,
+    held_out_sr,
+)
 from pipelines.pairs import Synthesised
 from pipelines.pixels import Degrade
 

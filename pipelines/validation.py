@@ -8,11 +8,12 @@ import numpy as np
 import ray.data
 
 from pipelines import images, manifest
-from pipelines.benchmarks import Benchmark, Gt, Lq
 from pipelines.config import DataConfig, Profile
 from pipelines.context import streaming
 from pipelines.errors import ManifestError
+from pipelines.families import Benchmark
 from pipelines.pairs import Pairs
+from pipelines.pixels import Pixels
 from pipelines.scenes import Crop, Form
 from pipelines.sources import Fetched, Files, pairs_of, read
 from pipelines.tasks import Task
@@ -122,10 +123,15 @@ class WholePhotos:
             yield {"key": item["key"], "lq": lq, "gt": gt}
 
 
-def judged(benchmark: Benchmark, files: Iterable[bytes], profile: Profile) -> tuple[Gt, Lq]:
-    """Return gt (H, W, C) uint8 and the lq that was captured with it, or is made of it."""
-    form = Form(bits=8, channels=1 if benchmark.protocol.channel == "grey" else 3)
-    gt, *views = (images.eight_bit(form(images.decode(file, profile).pixels)) for file in files)
+def judged(benchmark: Benchmark, files: Iterable[bytes], profile: Profile) -> tuple[Pixels, Pixels]:
+    """Return gt (H, W, C) and the lq that was captured with it, or is made of it.
+
+    Both are in the bits of the protocol, uint8 or uint16; made lq may be float32.
+    """
+    protocol = benchmark.protocol
+    form = Form(bits=protocol.bits, channels=1 if protocol.channel == "grey" else 3)
+    decoded = (form(images.decode(file, profile).pixels) for file in files)
+    gt, *views = decoded if protocol.bits == 16 else map(images.eight_bit, decoded)
     if views:
         return gt, np.concatenate(views, axis=2)
     gt = benchmark.prepare(gt)

@@ -12,7 +12,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "prepare": ("photos", "lq", "tiles", "manifest"),
     "train": ("manifest", "init"),
     "tune": ("manifest", "init", "page"),
-    "evaluate": ("manifest", "data", "model"),
+    "evaluate": ("manifest", "data", "model", "out"),
     "promote": (),
     "restore": ("source", "target", "model"),
 }

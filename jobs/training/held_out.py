@@ -6,7 +6,7 @@ import ray
 
 from jobs.config import TrainJob
 from jobs.console import working
-from jobs.evaluate import Judge
+from jobs.evaluation.measures import Judge
 from jobs.training.inputs import manifest_uris
 from pipelines import tasks
 from pipelines.validation import WholePhotos, validation_stream

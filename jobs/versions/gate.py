@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from jobs.errors import JobError
-from jobs.evaluate import rows_file
+from jobs.evaluation.intervals import Interval
+from jobs.evaluation.scoring import rows_file
 from jobs.tracking import Tracker
 from jobs.versions import seeds
 from jobs.versions.registry import Version
 from jobs.versions.seeds import Spread
 from pipelines.benchmarks import BENCHMARKS
 
-RESAMPLES, LEVEL = 2000, 0.95
-"""Of the bootstrap: how many means are drawn, and the share of them inside the interval."""
 EXACT_DB = 100.0
 """What an image without any error counts as: two infinities have no difference."""
 
@@ -73,11 +72,9 @@ class Gain:
         keys = sorted(ours)
         capped = [np.minimum([each[key] for key in keys], EXACT_DB) for each in (ours, theirs)]
         gains: NDArray[np.float64] = capped[0] - capped[1]
-        rng = np.random.default_rng(0)  # the same scores pass the same gate again
-        size = len(gains)
-        means = [gains[rng.integers(size, size=size)].mean() for _ in range(RESAMPLES)]
-        low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        return cls(float(gains.mean()), float(low), float(high), size)
+        spread = Interval.of(gains)
+        assert spread is not None  # all are finite: they are capped
+        return cls(float(gains.mean()), spread.low, spread.high, len(gains))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.evaluate import Subject
+from jobs.evaluation.subjects import Subject
 from jobs.versions.gate import Check
 from laformer.errors import ModelError
 from laformer.restore import Restorer

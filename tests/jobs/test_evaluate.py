@@ -3,19 +3,24 @@
 import dataclasses
 import io
 
+import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs import demo
-from jobs.evaluate import Measure, Score, Subject, record, scores, table
+from jobs.evaluation.measures import MEASURES, Scorer, scores
+from jobs.evaluation.results import lines, table
+from jobs.evaluation.scoring import Measure, Score, record
+from jobs.evaluation.subjects import Subject
 from jobs.versions.registry import Version
-from laformer import metrics
+from laformer import metrics, ssim
 from pipelines import images
-from pipelines.benchmarks import HELD_OUT_RGB, Protocol, held_out, held_out_sr, sr_y
+from pipelines.benchmarks import BENCHMARKS
 from pipelines.degradations.bicubic import imresize
 from pipelines.errors import DataError
+from pipelines.families import held_out, held_out_sr
 from pipelines.images import Photo
+from pipelines.protocols import HELD_OUT_RGB, REALBLUR, Protocol, sr_y
 from pipelines.tasks import TASKS
 from tests.pipelines.test_training import photo
 
@@ -24,12 +29,13 @@ PLAIN = Score(
     benchmark="held-out-sigma25",
     protocol="gaussian-colour",
     digest="a",
-    input_psnr_db=20.0,
-    psnr_db=30.0,
     rows=({"key": "a", "input_psnr_db": 20.0, "psnr_db": 30.0},),
 )
 WITH_SSIM = dataclasses.replace(
-    PLAIN, benchmark="set5-x4", protocol="sr-y-x4", input_ssim=0.81, ssim=0.9
+    PLAIN,
+    benchmark="set5-x4",
+    protocol="sr-y-x4",
+    rows=({**PLAIN.rows[0], "input_ssim": 0.81, "ssim": 0.9},),
 )
 
 
@@ -79,7 +85,7 @@ def test_super_resolution_is_measured_against_bicubic_enlargement(folder):
         shown = imresize(lq, 40, 48, round_between=round_between)
         a, b = (metrics.rounded_luma(x[4:-4, 4:-4]) for x in (shown, gt))
         assert row[f"{prefix}psnr_db"] == metrics.psnr(a, b)
-        assert row[f"{prefix}ssim"] == metrics.ssim(a, b)
+        assert row[f"{prefix}ssim"] == ssim.gaussian(a, b)
     assert set(row) == {"key", "input_psnr_db", "psnr_db", "input_ssim", "ssim"}
 
 
@@ -168,18 +174,68 @@ def test_what_was_measured_is_kept_with_the_version():
     assert not any("ssim" in key for key in (*tracker.tags, *tracker.values))
 
 
-def test_the_table_shows_ssim_beside_psnr_and_the_published_scores():
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table(VERSION, [PLAIN, WITH_SSIM]))
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_table_shows_every_measure_and_the_published_scores(width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(str(VERSION), [PLAIN, WITH_SSIM]))
     text = console.file.getvalue()
-    assert "20.00 / 0.8100" in text
-    assert "30.00 / 0.9000" in text
+    for shown in ("0.8100", "0.9000", "30.00 to 30.00", "published PSNR", "0.9000 to 0.9000"):
+        assert shown in text
     assert "SwinIR 32.92" in text
     assert "HAT 33.04" in text
-    assert text.count("/ 0.") == 2
+    assert text.count("SSIM") == 1
+    assert "…" not in text
 
 
-def test_the_page_of_the_demo_has_a_line_for_each_measure():
-    assert [(s.metric, s.before, s.after) for s in demo.score_lines(PLAIN)] == [("PSNR", 20, 30)]
-    lines = [(s.metric, s.before, s.after) for s in demo.score_lines(WITH_SSIM)]
-    assert lines == [("PSNR", 20, 30), ("SSIM", 0.81, 0.9)]
+def test_the_page_has_a_line_for_each_measure():
+    assert [(s.metric, s.before, s.after) for s in lines(PLAIN)] == [("PSNR", 20, 30)]
+    psnr, ssim_ = lines(WITH_SSIM)
+    assert (ssim_.metric, ssim_.before, ssim_.after) == ("SSIM", 0.81, 0.9)
+    assert psnr.note == "95 %: 30.00 to 30.00; published: SwinIR 32.92, HAT 33.04"
+    assert ssim_.note == "95 %: 0.9000 to 0.9000"
+
+
+def test_every_measure_of_every_protocol_is_known_and_measured():
+    wanted = {name for each in BENCHMARKS.values() for name in each.protocol.measures}
+    assert wanted == set(MEASURES) - {"lpips"}
+    gt = photo(1, size=(20, 24))
+    for benchmark in BENCHMARKS.values():
+        protocol = benchmark.protocol
+        if protocol.align:
+            continue
+        one = gt if protocol.channel != "grey" else gt[..., :1]
+        found = scores(one, one, protocol)
+        assert tuple(found) == protocol.measures
+        # PSNR-B also counts the edges that a clean image has.
+        wanted = {name: found[name] for name in found if name != "psnr_b_db"}
+        assert all(value in (np.inf, 1, 0) for value in wanted.values())
+
+
+def test_floats_and_sixteen_bits_are_compared_in_levels_of_eight():
+    gt, other = (photo(seed, size=(20, 24)) for seed in (1, 2))
+    protocol = BENCHMARKS["dpdd-dual"].protocol
+    deep = [image.astype(np.uint16) * np.uint16(257) for image in (other, gt)]
+    wanted = scores(other, gt, protocol)
+    assert scores(*deep, protocol) == pytest.approx(wanted, abs=1e-9)
+    assert scores(other / np.float32(255), deep[1], protocol) == pytest.approx(wanted, abs=1e-4)
+    assert wanted["mae"] == np.abs(other / 255 - gt / 255).mean()
+    beyond = np.where(gt > 250, np.float32(1.5), gt / np.float32(255))
+    # What leaves the range is clipped, as in a file.
+    assert scores(beyond, np.where(gt > 250, 255, gt), protocol)["psnr_db"] > 100
+
+
+def test_realblur_is_measured_where_both_images_are():
+    gt = cv2.GaussianBlur(photo(1, size=(120, 140)), (0, 0), 2)
+    moved = np.roll(gt, (2, -1), (0, 1))
+    plain = Protocol(name="odd", channel="rgb", measures=("psnr_db", "ssim"))
+    found, without = scores(moved, gt, REALBLUR), scores(moved, gt, plain)
+    assert found["psnr_db"] > without["psnr_db"] + 5
+    assert found["ssim"] > without["ssim"]
+
+
+def test_what_a_user_asks_for_besides_is_measured_of_rgb():
+    gt = photo(1, size=(20, 24))
+    seen = []
+    score = Scorer(sr_y(4), {"lpips": lambda a, b: seen.append((a, b)) or 0.5})
+    assert score(gt / np.float32(255), gt)["lpips"] == 0.5
+    assert np.array_equal(seen[0][0], seen[0][1])

@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from jobs import cli, promote
 from jobs.config import PromoteJob
 from jobs.errors import JobError
-from jobs.evaluate import Measure, Score, Subject, record
+from jobs.evaluation.scoring import Measure, Score, record
+from jobs.evaluation.subjects import Subject
 from jobs.tracking import Tracker
 from jobs.versions import gate, inspection
 from jobs.versions.gate import Check, Gain, Least, score_checks
@@ -265,10 +266,7 @@ def register(registry, folder, seed):
     measure = Measure(subject, lambda: Restorer.load(folder / f"r{seed}"))
     pairs = zip(subject.keys, subject.sizes, strict=True)
     rows = [measure({"keys": list(keys), "sizes": list(sizes)}) for keys, sizes in pairs]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "key"}
-    score = Score(
-        benchmark=GATE.name, protocol=GATE.protocol.name, digest="a", rows=tuple(rows), **means
-    )
+    score = Score(benchmark=GATE.name, protocol=GATE.protocol.name, digest="a", rows=tuple(rows))
     record(registry, Tracker(), version, score)
     # Random weights are no better than their input: what is tested is the way.
     registry.tag(version, {f"input_psnr_db.{GATE.name}": "1.0"})

@@ -14,7 +14,8 @@ from skimage.metrics import structural_similarity
 from torch.nn.functional import interpolate
 
 from laformer import metrics
-from laformer.metrics import luma, psnr, quantise, rounded_luma, shave, ssim
+from laformer.metrics import luma, mae, psnr, quantise, rounded_luma, shave
+from laformer.ssim import gaussian as ssim
 
 images = arrays(np.uint8, st.tuples(*[st.integers(11, 16)] * 2, st.sampled_from([1, 3])))
 quick = settings(max_examples=25, deadline=None)
@@ -208,7 +209,15 @@ def test_shave_of_no_border_is_the_image():
     assert np.array_equal(shave(x, 1), x[1:3, 1:5])
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_the_mean_absolute_error_is_a_part_of_the_peak():
+    x, y = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)
+
+    assert mae(x, y) == pytest.approx(np.abs(x / 255 - y / 255).mean())
+    assert mae(x / 255, y / 255, peak=1) == pytest.approx(mae(x, y))
+    assert mae(x, x) == 0
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, mae])
 def test_metrics_name_both_shapes_when_they_differ(metric):
     with pytest.raises(ValueError, match=r"\(16, 16, 3\) and gt \(16, 17, 3\)"):
         metric(np.zeros((16, 16, 3)), np.zeros((16, 17, 3)))
