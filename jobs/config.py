@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Fixed, Positional, Suppress, UseAppendAction, arg
 
-from laformer.config import ModelConfig, TrainConfig
+from laformer.config import InferenceConfig, ModelConfig, TrainConfig
 from pipelines.config import DataConfig, Folders, Profile, RestoreConfig
 
 
@@ -288,6 +288,8 @@ class RestoreJob:
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
     restore: Annotated[RestoreConfig, arg(name="")] = field(default_factory=RestoreConfig)
     """How the work is done."""
+    inference: Annotated[InferenceConfig, arg(name="")] = field(default_factory=InferenceConfig)
+    """How one image is restored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,9 @@ from jobs.console import bar, say
 from jobs.errors import JobError
 from jobs.versions.registry import CHAMPION, Registry, Version
 from laformer import checkpoint
+from laformer.config import InferenceConfig
 from laformer.errors import ModelError
-from laformer.restore import Restorer
+from laformer.restore import AUTO, Restorer
 from pipelines import images, storage
 from pipelines.restoration import Stage, restoration_stream
 
@@ -66,6 +67,8 @@ class LoadRestorer:
     """Names and bytes of a released checkpoint, in the object store."""
     threads: int
     """torch threads without a GPU."""
+    inference: InferenceConfig = AUTO
+    """How an image is restored."""
 
     def __call__(self) -> Restorer:
         """Unpack and load."""
@@ -73,7 +76,7 @@ class LoadRestorer:
         with tempfile.TemporaryDirectory() as scratch:
             for name, data in ray.get(self.files).items():
                 (Path(scratch) / name).write_bytes(data)
-            return Restorer.load(Path(scratch))
+            return Restorer.load(Path(scratch), inference=self.inference)
 
 
 def run(job: RestoreJob) -> Restored:
@@ -93,7 +96,7 @@ def run(job: RestoreJob) -> Restored:
         stage = Stage(
             source=source,
             target=target,
-            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors)),
+            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors), job.inference),
             known=(ModelError, MemoryError, torch.OutOfMemoryError),
         )
         stream = restoration_stream(todo, stage, pool) if todo else []
