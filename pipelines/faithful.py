@@ -1,0 +1,34 @@
+"""A photo file and its restored like: what is not restored is handed on."""
+
+from pipelines import headers, images, metadata
+from pipelines.errors import ImageError
+from pipelines.images import Photo
+from pipelines.tiff import Tiff
+
+_CMYK = 5
+"""Photometric kind of a TIFF."""
+
+
+def opened(data: bytes) -> Photo:
+    """Decode a photo for restoring: upright, its levels as stored, its profile kept beside them.
+
+    Inks become colours of a screen by their profile, where there is one that can be applied.
+    """
+    header = headers.read_header(data)
+    inks = header.photometric == _CMYK if isinstance(header, Tiff) else header.cmyk
+    if inks:
+        try:
+            return images.decode(data, "srgb")
+        except ImageError as error:
+            if error.kind in ("damaged", "too large"):
+                raise
+    return images.decode(data)
+
+
+def closed(photo: Photo, suffix: str, original: bytes) -> bytes:
+    """Encode a restored photo with the EXIF, XMP and resolution of the file it was opened from.
+
+    Sizes that are stated become those of the restored photo; it is upright, so says its
+    orientation; the thumbnail, which would show the photo before, is left out.
+    """
+    return metadata.carried(original, images.encode(photo, suffix))
