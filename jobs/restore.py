@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from jobs import checkpoints, place
+from jobs import checkpoints, compare, place
 from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
@@ -107,6 +107,10 @@ def run(job: RestoreJob) -> Restored:
             num_bad += receipt["status"] != "restored"
             if num_bad > job.restore.max_bad_fraction * len(items):
                 break  # the rest may be as bad; reconcile tells
+    if job.compare:
+        chosen = compare.Compared(source=source, target=target, model=model)
+        made = compare.write(chosen, list(finished.values()), job.compare)
+        say(f"before and after: {made}" if made else "no photo can be shown before and after")
     return reconcile(job, items, finished, model)
 
 

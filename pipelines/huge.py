@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
@@ -35,14 +35,6 @@ Parts: TypeAlias = Callable[
     [Callable[[int, int, int, int], Pixels], Callable[[Pixels], None], tuple[int, int, int]], str
 ]
 """Restores an image (H, W, C) given by rectangles (top, left, height, width), row by row; how."""
-
-
-@runtime_checkable
-class Parted(Protocol):
-    """A network that restores images it is never given whole."""
-
-    restore_parts: Parts
-    """From the top; the rows are handed over as they are finished."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ class RestoreActor:
         cv2.setNumThreads(0)
         self.stage = stage
         self.restore = stage.load()
+        self.parts: huge.Parts | None = getattr(self.restore, "restore_parts", None)
         self.expected: tuple[type[Exception], ...] = (ImageError, NameRefusedError, *stage.known)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any]:
@@ -84,9 +85,9 @@ class RestoreActor:
         receipt = Receipt(key=key, target_key=target_key, etag=str(entry["etag"]), status="bad")
         try:
             uri = self._uri(key)
-            if isinstance(self.restore, huge.Parted) and huge.is_huge(uri):
+            if self.parts is not None and huge.is_huge(uri):
                 target = storage.join(self.stage.target, target_key)
-                written = huge.restore_file(uri, target, self.restore.restore_parts)
+                written = huge.restore_file(uri, target, self.parts)
                 receipt = replace(
                     receipt,
                     status="restored",

@@ -11,6 +11,8 @@ from pipelines.errors import ImageError
 from pipelines.images import Photo
 from pipelines.restoration import restored_photo
 
+DTYPES = (np.uint8, np.uint16)
+
 
 def restored(data, suffix, scale=1):
     """Return the file that a network leaves which repeats pixels."""
@@ -132,3 +134,14 @@ def test_inks_become_the_colours_of_their_profile(shared_data):
         profile = image.info.get("icc_profile")
     plain = images.decode(data).pixels.astype(int)
     assert (abs(faithful.opened(data).pixels - plain).max() > 10) == (profile is not None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_moves_is_remarked_on(dtype, channels):
+    before = shaded(channels, dtype) // 2
+    unit = np.iinfo(dtype).max // 255
+    after = before.repeat(2, 0).repeat(2, 1)
+    assert faithful.shift(before, after) == ""
+    after[:, :, channels - 1] += dtype(7 * unit)
+    assert faithful.shift(before, after) == "mean colour moved by +7.0 levels"
