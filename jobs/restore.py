@@ -13,10 +13,11 @@ if __name__ == "__main__":
 
 import hashlib
 import io
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ class LoadRestorer:
         with tempfile.TemporaryDirectory() as scratch:
             for name, data in ray.get(self.files).items():
                 (Path(scratch) / name).write_bytes(data)
-            return Restorer.load(Path(scratch), inference=self.inference)
+            restorer = Restorer.load(Path(scratch), inference=self.inference)
+            # Every actor of a host has as many threads, and all of them look for memory at once.
+            others = (os.cpu_count() or 1) // self.threads - 1
+            return replace(restorer, neighbours=max(0, others))
 
 
 def run(job: RestoreJob) -> Restored:

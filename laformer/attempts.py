@@ -28,7 +28,9 @@ class Attempts:
     context: Context = "auto"
     """whole takes what it needs, stripes and auto keep to the budget."""
     memory_bytes: int | None = None
-    """Budget of one call; half of what is free at that moment when not given."""
+    """Budget of one call; a share of what is free at that moment when not given."""
+    neighbours: int = 0
+    """Other processes that take from the same memory of the computer at the same moment."""
     context_used: str = ""
     """whole or stripes, of the last call."""
     notes: list[str] = field(default_factory=list)
@@ -49,7 +51,9 @@ class Attempts:
 
     def _restored(self, model: LAformer, lq: Tensor) -> Tensor:
         """Restore within a budget that halves whenever memory runs out."""
-        budget = self.memory_bytes or free_bytes(lq.device) // 2
+        # One share stays free; a GPU has no neighbours.
+        shares = 2 + (self.neighbours if lq.device.type == "cpu" else 0)
+        budget = self.memory_bytes or free_bytes(lq.device) // shares
         at_once = self.context == "whole" or (self.context != "stripes" and fits(model, lq, budget))
         while True:
             try:

@@ -99,7 +99,7 @@ class InferenceConfig:
     ensemble: bool = False
     """Mean of the eight results of the image flipped and turned: eight times the work."""
     memory_bytes: int | None = None
-    """Budget for one image beside the weights; half of what the device has free when not given."""
+    """Budget for one image beside the weights, at most half of what is free when not given."""
     precision: Precision = "float32"
     """Of the network's products; bfloat16 takes half the memory, the image stays float32."""
 

@@ -45,6 +45,8 @@ class Restorer:
     """How an image is restored; `precision` has been applied to `model` already."""
     exact: LAformer | None = None
     """The network in float32 where `model` is in bfloat16: for what that makes no numbers of."""
+    neighbours: int = 0
+    """Other processes of this computer that restore at the same time: they share its memory."""
 
     @classmethod
     def load(
@@ -124,7 +126,14 @@ class Restorer:
         return self._how(f"tiles {asked.tile_px}/{asked.overlap_px}", attempts)
 
     def _attempts(self) -> Attempts:
-        return Attempts(self.model, self.exact, self.inference.context, self.inference.memory_bytes)
+        asked = self.inference
+        return Attempts(
+            self.model,
+            self.exact,
+            context=asked.context,
+            memory_bytes=asked.memory_bytes,
+            neighbours=self.neighbours,
+        )
 
     def _network(self, network: Network, channels: int) -> Network:
         """Return what restores images of so many channels, as often as the ensemble wants."""

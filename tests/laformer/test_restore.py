@@ -186,3 +186,18 @@ def test_a_container_gives_away_what_its_bound_leaves(tmp_path):
     assert container_bytes(tmp_path) == []
     (tmp_path / "memory.max").write_text("1000\n")
     assert container_bytes(tmp_path) == [350]
+
+
+def test_neighbours_share_what_is_free(monkeypatch):
+    budgets, stripes = [], attempts.restore_in_stripes
+
+    def counted(model, lq, *, memory_bytes):
+        budgets.append(memory_bytes)
+        return stripes(model, lq, memory_bytes=memory_bytes)
+
+    monkeypatch.setattr(attempts, "restore_in_stripes", counted)
+    monkeypatch.setattr(attempts, "free_bytes", lambda _: 6 * 10**9)
+    chosen = restorer(context="stripes")
+    chosen(noise())
+    dataclasses.replace(chosen, neighbours=4)(noise())
+    assert budgets == [3 * 10**9, 10**9]
