@@ -10,7 +10,7 @@ from PIL import Image
 
 from jobs import page
 from jobs.page import Page, Pair
-from pipelines import faithful, images, profiles, storage
+from pipelines import faithful, huge, images, profiles, storage
 from pipelines.errors import ImageError, StorageError
 from pipelines.images import Photo
 
@@ -81,8 +81,9 @@ def pair_of(compared: Compared, row: dict[str, Any]) -> Pair | None:
 
 def opened(uri: str) -> Any:
     """Return (H, W, 3) uint8 as a screen shows it, over white where it is transparent."""
-    photo = faithful.opened(storage.get(uri))
-    return over_white(photo)
+    if huge.is_huge(uri):
+        raise ImageError("too large for a page", "too large")
+    return over_white(faithful.opened(storage.get(uri)))
 
 
 def over_white(photo: Photo) -> Any:

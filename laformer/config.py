@@ -125,8 +125,8 @@ class InferenceConfig:
     def pixels(self) -> dict[str, str | int | bool]:
         """Return what decides the restored pixels; equal values restore alike.
 
-        Whole and stripes differ by the rounding of sums alone: rarely by a level, never by more.
-        So they count as one, and memory, which chooses between them, does not count.
+        Whole and stripes differ by the rounding of sums alone, in float32 about 1e-5 of the range:
+        here and there a level. They count as one, and memory, which chooses, does not count.
         """
         exact = self.context in ("whole", "stripes")
         tiles = {} if exact else {"tile_px": self.tile_px, "overlap_px": self.overlap_px}

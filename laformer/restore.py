@@ -109,9 +109,15 @@ class Restorer:
         """Restore an image (H, W, C) of any size in tiles; return how.
 
         `source` gives the pixels of a rectangle, `sink` takes the restored rows in order, in the
-        same dtype: what is held is one row of tiles.
+        same dtype: what is held is one row of tiles. Raises ModelError when another context than
+        tiles was asked for by name.
         """
         height, width, channels = shape
+        if self.inference.context in ("whole", "stripes"):
+            raise ModelError(
+                f"{width} x {height} pixels are too many to be held, and only tiles need not be; "
+                f"use --context auto or tiles instead of {self.inference.context}"
+            )
         attempts, asked = self._attempts(), self.inference
         network = self._network(attempts, channels)
         grid = Grid(

@@ -2,8 +2,8 @@
 
 A photo of more than `images.MAX_PIXELS` pixels is read a band of rows at a time and restored in
 tiles. Exact stripes would keep feature maps of the whole photo: 10 * dim bytes a pixel on disk,
-120 GB for a gigapixel under `tiny` and 480 GB under `base`, each read and written about thirty
-times. So the tiles of `InferenceConfig` stand in for them here, and the receipt says so.
+120 GB for a gigapixel under `tiny` and 480 GB under `base`, read and written in every walk over
+them. So the tiles of `InferenceConfig` stand in for them here, and the receipt says so.
 """
 
 import hashlib

@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pipelines import clients, storage
-from pipelines.errors import StorageError
+from pipelines.errors import NameRefusedError, StorageError
 
 PART_BYTES: Final = 2**26
 """Bytes that travel at a time: S3 takes 10,000 parts of an object, here 640 GB."""
@@ -38,26 +38,43 @@ def scratch_file(uri: str) -> Iterator[Path]:
     """
     if uri.startswith("gs://"):
         raise StorageError(f"{uri}: images this large go to a disk or s3:// alone; name one")
-    remote = storage.is_remote(uri)
-    path = None if remote else Path(storage.absolute(uri))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=".", suffix=".part", dir=None if path is None else path.parent
-    )
-    scratch = Path(name)
+    path = None if storage.is_remote(uri) else Path(storage.absolute(uri))
+    scratch = storage.tried(uri, lambda: _scratch(path))
     try:
-        os.close(handle)
         yield scratch
         if path is None:
             _upload(uri, scratch)
         else:
-            with scratch.open("rb") as file:
-                os.fsync(file.fileno())
-            scratch.chmod(0o666 & ~_umask())
-            scratch.replace(path)
+            storage.tried(uri, lambda: _rename(scratch, path))
+    except OSError as error:
+        raised = error  # a disk that is full, for example: storage knows the words
+        storage.tried(uri, lambda: _raise(raised))
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _scratch(path: Path | None) -> Path:
+    """Return a new file beside `path`, or in the temporary folder."""
+    if path is not None:
+        # A device would be replaced by a plain file.
+        if path.exists() and not path.is_file():
+            raise NameRefusedError(f"{path} is a folder or a device, not a file; name a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    folder = None if path is None else path.parent
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    os.close(handle)
+    return Path(name)
+
+
+def _rename(scratch: Path, path: Path) -> None:
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    scratch.chmod(0o666 & ~_umask())
+    scratch.replace(path)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _umask() -> int:

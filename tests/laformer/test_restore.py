@@ -150,6 +150,8 @@ def test_parts_are_the_tiles_of_the_whole():
 
     assert chosen.restore_parts(source, rows.append, pixels.shape) == "tiles 64/32"
     np.testing.assert_array_equal(np.concatenate(rows), chosen(pixels))
+    with pytest.raises(ModelError, match="use --context auto or tiles instead of stripes"):
+        restorer(context="stripes").restore_parts(source, rows.append, pixels.shape)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
 """A TIFF too large to be held goes through in bands, and comes out as the tiles of the whole."""
 
+import errno
+import hashlib
 import io
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -8,9 +14,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipelines import huge, images, metadata, storage, tiff, uploads
-from pipelines.errors import ImageError, StorageError
+from pipelines.errors import ImageError, NameRefusedError, StorageError
 from pipelines.images import Photo
 from pipelines.mosaic import TILE_PX, Mosaic
+from pipelines.restoration import RestoreActor, Stage
+from tests.perf.measure import GIVE_BACK, elsewhere, grown_bytes
 
 
 def pixels(height=700, width=530, channels=3, dtype=np.uint8):
@@ -161,6 +169,68 @@ def test_an_upload_that_fails_leaves_nothing(s3, monkeypatch):
         path.write_bytes(b"content")
     assert not storage.exists(f"{s3}/huge/c.tif")
     assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="tests")
+
+
+def test_a_target_that_is_a_folder_is_refused(tmp_path, small_limit):
+    source = tiled(tmp_path / "a.tif", pixels())
+    (tmp_path / "b.tif").mkdir()
+    with pytest.raises(NameRefusedError, match="is a folder or a device"):
+        huge.restore_file(source, str(tmp_path / "b.tif"), repeated())
+    with pytest.raises(NameRefusedError, match="longer than the disk allows"):
+        huge.restore_file(source, str(tmp_path / ("x" * 300 + ".tif")), repeated())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_a_full_disk_is_said(tmp_path, small_limit):
+    def full(source, sink, shape):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"b\.tif.*full"):
+        huge.restore_file(tiled(tmp_path / "a.tif", pixels()), str(tmp_path / "b.tif"), full)
+
+
+class Repeating:
+    """Restores what can be held by one way and what cannot by another."""
+
+    restore_parts = staticmethod(repeated())
+
+    def __call__(self, whole):
+        raise AssertionError("held a photo that is too large")
+
+
+def test_the_stream_takes_a_huge_photo_by_parts(tmp_path, small_limit):
+    (tmp_path / "in").mkdir()
+    tiled(tmp_path / "in" / "a.tif", pixels())
+    stage = Stage(
+        source=str(tmp_path / "in"), target=str(tmp_path / "out"), load=Repeating, known=()
+    )
+    receipt = RestoreActor(stage)({"key": "a.tif", "target_key": "a.tif", "etag": "1"})
+    assert (receipt["status"], receipt["height"], receipt["width"]) == ("restored", 700, 530)
+    written = (tmp_path / "out" / "a.tif").read_bytes()
+    assert receipt["sha256"] == hashlib.sha256(written).hexdigest()
+    refused = RestoreActor(stage)({"key": "a.tif", "target_key": "a.jpg", "etag": "1"})
+    assert "too large for anything else; use .tif" in refused["reason"]
+
+
+def peak_bytes(height):
+    """Return by how much this process grows for a photo of so many rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, rows = Path(folder) / "a.tif", pixels(1000, 2000)
+        with path.open("wb") as file:
+            whole = Mosaic(file, height, 2000)
+            for _ in range(height // 1000):
+                whole.write(rows)
+            whole.close(None, {0: {}})
+        call = partial(huge.restore_file, str(path), f"{folder}/b.tif", repeated())
+        return grown_bytes(call)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_memory_does_not_grow_with_the_height():
+    low, high = (elsewhere(peak_bytes, GIVE_BACK, height=each) for each in (4000, 16000))
+    assert high < 1.25 * low
+    assert high < 4000 * 2000 * 3
 
 
 def test_only_a_tiff_is_huge(tmp_path, small_limit):
