@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Fixed, Positional, Suppress, UseAppendAction, arg
 
-from laformer.config import ModelConfig, TrainConfig
+from laformer.config import InferenceConfig, ModelConfig, TrainConfig
 from pipelines.config import DataConfig, Folders, Profile, RestoreConfig
 
 
@@ -308,6 +308,15 @@ class RestoreJob:
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
     restore: Annotated[RestoreConfig, arg(name="")] = field(default_factory=RestoreConfig)
     """How the work is done."""
+    inference: Annotated[InferenceConfig, arg(name="")] = field(default_factory=InferenceConfig)
+    """How one image is restored."""
+    compare: int = 0
+    """Photos to show before and after on a page in the target, compare.html; none by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse fewer than none."""
+        if not 0 <= self.compare <= 1000:
+            raise ValueError(f"compare {self.compare} is not 0 to 1000; use for example 20")
 
 
 @dataclass(frozen=True, kw_only=True)

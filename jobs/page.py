@@ -25,10 +25,10 @@ class Pair:
     """Encoded restored image, of the same size."""
     truth: bytes | None
     """Encoded clean image, of the same size, where there is one."""
-    before_psnr_db: float
-    """PSNR of the degraded image in dB; NaN where there is no clean image."""
-    after_psnr_db: float
-    """PSNR of the restored image in dB; NaN where there is no clean image."""
+    before_psnr_db: float | None
+    """PSNR of the degraded image in dB; NaN where it is not known, None where nobody asks."""
+    after_psnr_db: float | None
+    """PSNR of the restored image in dB; NaN where it is not known, None where nobody asks."""
     media_type: str = "image/png"
     """Encoding of the images: image/png or image/jpeg."""
 
@@ -191,16 +191,22 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def _photo(pair: Pair) -> str:
     key, before, after = escape(pair.key), pair.before_psnr_db, pair.after_psnr_db
-    layers = [
-        _layer(pair, pair.before, "before", f"degraded {_quantity(before, 'dB')}"),
-        _layer(pair, pair.after, "after", f"restored {_quantity(after, 'dB')}"),
+    asked = before is not None and after is not None
+    tags = [
+        f"{name} {_quantity(psnr_db, 'dB')}" if psnr_db is not None else name
+        for name, psnr_db in (("degraded" if asked else "before", before), ("restored", after))
     ]
+    layers = [
+        _layer(pair, pair.before, "before", tags[0]),
+        _layer(pair, pair.after, "after", tags[1]),
+    ]
+    gain = "" if before is None or after is None else _gain(before, after, "dB", "b")
     if pair.truth is not None:
         layers.append(_layer(pair, pair.truth, "truth", "ground truth"))
     return (
         f'<figure class="photo">\n<div class="stage">\n{"".join(layers)}'
         f'<input type="range" min="0" max="100" step="any" aria-label="{key}: before"></div>\n'
-        f"<figcaption><h3>{key}</h3>{_gain(before, after, 'dB', 'b')}</figcaption>\n</figure>"
+        f"<figcaption><h3>{key}</h3>{gain}</figcaption>\n</figure>"
     )
 
 
@@ -245,11 +251,18 @@ def _table(names: str, rows: Iterable[str], foot: str = "") -> str:
 
 
 def _psnr_table(pairs: Sequence[Pair]) -> str:
-    psnrs = [(p.before_psnr_db, p.after_psnr_db) for p in pairs]
+    asked = [
+        (pair.key, pair.before_psnr_db, pair.after_psnr_db)
+        for pair in pairs
+        if pair.before_psnr_db is not None and pair.after_psnr_db is not None
+    ]
+    if pairs and not asked:
+        return ""
+    psnrs = [(before, after) for _, before, after in asked]
     known = [both for both in psnrs if not math.isnan(sum(both))]
     count = len(known) or math.nan
     before, after = (math.fsum(both[side] for both in known) / count for side in (0, 1))
-    rows = (_row(escape(p.key), *both, "dB") for p, both in zip(pairs, psnrs, strict=True))
+    rows = (_row(escape(key), before, after, "dB") for key, before, after in asked)
     foot = _row(f"Mean of {len(known)} measured", before, after, "dB")
     return _table("PSNR of each photo", rows, foot)
 

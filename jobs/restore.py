@@ -13,10 +13,11 @@ if __name__ == "__main__":
 
 import hashlib
 import io
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from jobs import checkpoints, place
+from jobs import checkpoints, compare, place
 from jobs.cluster import connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
 from jobs.errors import JobError
 from jobs.versions.registry import CHAMPION, Registry, Version
 from laformer import checkpoint
+from laformer.config import InferenceConfig
 from laformer.errors import ModelError
-from laformer.restore import Restorer
+from laformer.restore import AUTO, Restorer
 from pipelines import images, storage
 from pipelines.restoration import Stage, restoration_stream
 
@@ -66,6 +68,8 @@ class LoadRestorer:
     """Names and bytes of a released checkpoint, in the object store."""
     threads: int
     """torch threads without a GPU."""
+    inference: InferenceConfig = AUTO
+    """How an image is restored."""
 
     def __call__(self) -> Restorer:
         """Unpack and load."""
@@ -73,7 +77,10 @@ class LoadRestorer:
         with tempfile.TemporaryDirectory() as scratch:
             for name, data in ray.get(self.files).items():
                 (Path(scratch) / name).write_bytes(data)
-            return Restorer.load(Path(scratch))
+            restorer = Restorer.load(Path(scratch), inference=self.inference)
+            # Every actor of a host has as many threads, and all of them look for memory at once.
+            others = (os.cpu_count() or 1) // self.threads - 1
+            return replace(restorer, neighbours=max(0, others))
 
 
 def run(job: RestoreJob) -> Restored:
@@ -93,7 +100,7 @@ def run(job: RestoreJob) -> Restored:
         stage = Stage(
             source=source,
             target=target,
-            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors)),
+            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors), job.inference),
             known=(ModelError, MemoryError, torch.OutOfMemoryError),
         )
         stream = restoration_stream(todo, stage, pool) if todo else []
@@ -104,6 +111,10 @@ def run(job: RestoreJob) -> Restored:
             num_bad += receipt["status"] != "restored"
             if num_bad > job.restore.max_bad_fraction * len(items):
                 break  # the rest may be as bad; reconcile tells
+    if job.compare:
+        chosen = compare.Compared(source=source, target=target, model=model)
+        made = compare.write(chosen, list(finished.values()), job.compare)
+        say(f"before and after: {made}" if made else "no photo can be shown before and after")
     return reconcile(job, items, finished, model)
 
 

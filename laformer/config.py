@@ -80,6 +80,63 @@ SIZES: dict[str, ModelConfig] = {
 
 
 Precision = Literal["float32", "bfloat16"]
+Context = Literal["auto", "whole", "stripes", "tiles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """How one image is restored. No choice of these but `precision` needs a network of its own."""
+
+    context: Context = "auto"
+    """What the network sees at a time: whole, stripes or tiles; auto is whole where memory permits.
+
+    Else auto is stripes, the result of the whole image in less memory; tiles see themselves alone.
+    Only what is too large to be held is cut into tiles by auto."""
+    tile_px: int = 512
+    """Side of a tile in pixels of lq; what it costs is bounded by it, and so is what it sees."""
+    overlap_px: int = 64
+    """Rows and columns in which neighbouring tiles fade into each other, in pixels of lq."""
+    ensemble: bool = False
+    """Mean of the eight results of the image flipped and turned: eight times the work."""
+    memory_bytes: int | None = None
+    """Budget for one image beside the weights, at most half of what is free when not given."""
+    precision: Precision = "float32"
+    """Of the network's products; bfloat16 takes half the memory, the image stays float32."""
+
+    def __post_init__(self) -> None:
+        """Check what tiles and budgets need; each message names the fix."""
+        multiple = 2 ** (NUM_LEVELS - 1)
+        if self.tile_px < 4 * multiple or self.tile_px % multiple:
+            nearest = max(4 * multiple, round(self.tile_px / multiple) * multiple)
+            raise ValueError(
+                f"tile_px {self.tile_px} is not a multiple of {multiple} from {4 * multiple} on; "
+                f"use {nearest}"
+            )
+        if not 0 <= self.overlap_px <= self.tile_px // 2:
+            raise ValueError(
+                f"overlap_px {self.overlap_px} is outside 0 to {self.tile_px // 2}, half a tile; "
+                f"use {self.tile_px // 8}"
+            )
+        if self.memory_bytes is not None and self.memory_bytes < 1:
+            raise ValueError(
+                f"memory_bytes {self.memory_bytes} is less than 1; use for example 4000000000"
+            )
+
+    def pixels(self) -> dict[str, str | int | bool]:
+        """Return what decides the restored pixels; equal values restore alike.
+
+        Whole and stripes differ by the rounding of sums alone, in float32 about 1e-5 of the range:
+        here and there a level. They count as one, and memory, which chooses, does not count.
+        """
+        exact = self.context in ("whole", "stripes")
+        tiles = {} if exact else {"tile_px": self.tile_px, "overlap_px": self.overlap_px}
+        return {
+            "context": "exact" if exact else self.context,
+            "ensemble": self.ensemble,
+            "precision": self.precision,
+            **tiles,
+        }
+
 
 _COUNTS = (
     "steps",

@@ -153,4 +153,24 @@ def free_bytes(device: torch.device | None = None) -> int:
     if not meminfo.exists():  # not Linux: half of what is built in
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     available = next(x for x in meminfo.read_text().splitlines() if x.startswith("MemAvailable"))
-    return int(available.split()[1]) * 1024
+    return min([int(available.split()[1]) * 1024, *container_bytes()])
+
+
+def container_bytes(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Return what the container of this process can still give away; nothing without a bound.
+
+    Files that were read count as used there, but are dropped when memory is wanted. Source: the
+    documents of Linux on control groups, version 2, then 1.
+    """
+    for limit, used, dropped, folder in (
+        ("memory.max", "memory.current", "inactive_file", root),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", root / "memory"),
+    ):
+        try:
+            bound, taken = ((folder / name).read_text().strip() for name in (limit, used))
+            stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        if bound != "max":
+            return [max(0, int(bound) - int(taken) + int(stat.get(dropped, 0)))]
+    return []

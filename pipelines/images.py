@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import codec, headers, profiles, regions, segments, tiff
+from pipelines import codec, grey, headers, profiles, regions, segments, tiff
 from pipelines.config import Profile
 from pipelines.errors import ImageError
 from pipelines.headers import Header
@@ -136,19 +136,30 @@ def decode_region(
     return _decode(data, region, profile, max_pixels)
 
 
+def decode_page(
+    page: Tiff, region: Region, profile: Profile = "keep", max_pixels: int = MAX_PIXELS
+) -> Photo:
+    """Do as `decode_region` for a TIFF whose tags are parsed, its data perhaps read in pieces."""
+    return _photo(page, region, profile, max_pixels)
+
+
 def encode(photo: Photo, suffix: str) -> bytes:
     """Encode as the format of `suffix`: without loss, but for JPEG.
 
-    Alpha is kept where the format has a place for it (all but JPEG); grey with alpha is then
-    written as RGB with alpha, which the codec needs. WebP leaves out alpha that is opaque
-    everywhere. 16-bit pixels go into PNG and TIFF alone. A colour profile is written too, a grey
-    one as its like for RGB where grey is written as RGB; BMP has no place for any but sRGB.
+    Alpha is kept where the format has a place for it (all but JPEG); grey with alpha stays grey in
+    PNG, and is written as RGB with alpha elsewhere, which the codec needs. WebP leaves out alpha
+    that is opaque everywhere. 16-bit pixels go into PNG and TIFF alone. A colour profile is written
+    too, a grey one as its like for RGB where grey is written as RGB; BMP has no place for any but
+    sRGB.
     """
     suffix = suffix.lower()
     form = _FORMATS.get(suffix)
     if form is None:
         raise ImageError(f"suffix {suffix!r} is none of {', '.join(SUFFIXES)}; choose one of them")
     _check_fits(photo, suffix, form)
+    if suffix == ".png" and photo.alpha is not None and photo.pixels.shape[2] == 1:
+        fitting = None if photo.profile is None else profiles.fitted(photo.profile, 1)
+        return grey.encode(photo.pixels, photo.alpha, fitting)
     samples = _to_codec(photo, form)
     profile = photo.profile
     if profile is not None:
@@ -216,7 +227,12 @@ class _Stored:
 
 
 def _decode(data: bytes, region: Region | None, profile: Profile, max_pixels: int) -> Photo:
-    header = headers.read_header(data)
+    return _photo(headers.read_header(data), region, profile, max_pixels)
+
+
+def _photo(
+    header: Header | Tiff, region: Region | None, profile: Profile, max_pixels: int
+) -> Photo:
     if isinstance(header, Tiff):
         stored = _read_tiff(header, region, max_pixels)
     else:

@@ -15,7 +15,7 @@ import numpy as np
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from pipelines import images, storage
+from pipelines import faithful, huge, images, storage
 from pipelines.context import streaming
 from pipelines.degradations.bicubic import imresize
 from pipelines.errors import ImageError, NameRefusedError, OutageError, StorageError
@@ -71,6 +71,7 @@ class RestoreActor:
         cv2.setNumThreads(0)
         self.stage = stage
         self.restore = stage.load()
+        self.parts: huge.Parts | None = getattr(self.restore, "restore_parts", None)
         self.expected: tuple[type[Exception], ...] = (ImageError, NameRefusedError, *stage.known)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +84,23 @@ class RestoreActor:
         key, target_key = str(entry["key"]), str(entry["target_key"])
         receipt = Receipt(key=key, target_key=target_key, etag=str(entry["etag"]), status="bad")
         try:
-            photo = images.decode(self._read(key))
+            uri = self._uri(key)
+            if self.parts is not None and huge.is_huge(uri):
+                target = storage.join(self.stage.target, target_key)
+                written = huge.restore_file(uri, target, self.parts)
+                receipt = replace(
+                    receipt,
+                    status="restored",
+                    height=written.height,
+                    width=written.width,
+                    sha256=written.sha256,
+                    seconds=time.perf_counter() - started,
+                )
+                return asdict(receipt)
+            original = self._read(key)
+            photo = faithful.opened(original)
             restored = restored_photo(photo, self.restore(photo.pixels))
-            data = images.encode(restored, target_key[target_key.rfind(".") :].lower())
+            data = faithful.closed(restored, target_key[target_key.rfind(".") :].lower(), original)
             storage.put(storage.join(self.stage.target, target_key), data)
         except self.expected as error:
             receipt = replace(receipt, reason=str(error) or type(error).__name__)
@@ -94,6 +109,12 @@ class RestoreActor:
             sha256 = hashlib.sha256(data).hexdigest()
             receipt = replace(receipt, status="restored", height=height, width=width, sha256=sha256)
         return asdict(replace(receipt, seconds=time.perf_counter() - started))
+
+    def _uri(self, key: str) -> str:
+        try:
+            return storage.join(self.stage.source, key)
+        except StorageError as error:
+            raise ImageError(str(error)) from error
 
     def _read(self, key: str) -> bytes:
         """Return the bytes; what is not there or not ours to read is a bad image."""

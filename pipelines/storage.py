@@ -140,6 +140,16 @@ def get_range(uri: str, offset: int, num_bytes: int) -> bytes:
     return _attempt(uri, functools.partial(_read_range, uri, offset, num_bytes))
 
 
+def num_bytes(uri: str) -> int:
+    """Return the size of the object."""
+    return _attempt(uri, functools.partial(_num_bytes, uri))
+
+
+def tried(uri: str, work: Callable[[], _T]) -> _T:
+    """Return what `work` on an object returns: trouble is tried again, as `get` does it."""
+    return _attempt(uri, work)
+
+
 def put(uri: str, data: bytes) -> None:
     """Write the whole object or nothing: readers see the old content or the new, never a part."""
     _attempt(uri, functools.partial(_write, uri, data))
@@ -255,6 +265,15 @@ def _read_range(uri: str, offset: int, num_bytes: int) -> bytes:
     if len(data) != num_bytes:
         raise _ShortReadError(f"{len(data)} of {num_bytes} bytes from {offset}")
     return bytes(data)
+
+
+def _num_bytes(uri: str) -> int:
+    match _locate(uri):
+        case Path() as path:
+            return path.stat().st_size
+        case place:
+            with clients.arrow(place.scheme).open_input_file(place.path) as stream:
+                return int(stream.size())
 
 
 def _write(uri: str, data: bytes) -> None:

@@ -133,13 +133,18 @@ def parse(data: bytes) -> Tiff:
     return Tiff(data, order, entries)
 
 
+def with_entries(data: bytes, extra: dict[int, Entry]) -> bytes:
+    """Return a classic TIFF of one page with tags added, in its byte order."""
+    tiff = parse(data)
+    start = len(data) + len(data) % 2
+    added = directory(tiff.order, tiff.entries | extra, start)
+    pointer = struct.pack(tiff.order + "I", start)
+    return data[:4] + pointer + data[8:] + bytes(len(data) % 2) + added
+
+
 def with_profile(data: bytes, profile: bytes) -> bytes:
     """Return a classic TIFF of one page with a colour profile added."""
-    tiff = parse(data)
-    entries = tiff.entries | {PROFILE: Entry(7, len(profile), profile)}
-    directory = _directory(tiff.order, entries, len(data) + len(data) % 2)
-    start = struct.pack(tiff.order + "I", len(data) + len(data) % 2)
-    return data[:4] + start + data[8:] + bytes(len(data) % 2) + directory
+    return with_entries(data, {PROFILE: Entry(7, len(profile), profile)})
 
 
 def excerpt(
@@ -153,7 +158,7 @@ def excerpt(
     num_bytes = [len(blob) for blob in blobs]
     *offsets, end = accumulate(num_bytes, initial=8)
     start = end + end % 2
-    directory = _directory(
+    tags = directory(
         order,
         entries
         | {
@@ -166,7 +171,7 @@ def excerpt(
         start,
     )
     header = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, start)
-    return b"".join((header, *blobs, bytes(end % 2), directory))
+    return b"".join((header, *blobs, bytes(end % 2), tags))
 
 
 def shorts(order: str, *values: int) -> Entry:
@@ -179,14 +184,25 @@ def longs(order: str, *values: int) -> Entry:
     return Entry(4, len(values), struct.pack(f"{order}{len(values)}I", *values))
 
 
-def _directory(order: str, entries: dict[int, Entry], start: int) -> bytes:
-    """Return the bytes of a directory that begins at `start`, its longer values behind it."""
-    rows, behind = [], b""
-    after = start + 2 + 12 * len(entries) + 4
+def wide_longs(order: str, *values: int) -> Entry:
+    """Return a tag of numbers of 8 bytes, for BigTIFF alone."""
+    return Entry(16, len(values), struct.pack(f"{order}{len(values)}Q", *values))
+
+
+def directory(order: str, entries: dict[int, Entry], start: int, *, big: bool = False) -> bytes:
+    """Return the bytes of a directory that begins at `start`, its longer values behind it.
+
+    `big` is that of BigTIFF, whose counts and offsets have 8 bytes.
+    """
+    count, word = ("Q", "Q") if big else ("H", "I")
+    inline, entry_bytes = struct.calcsize("=" + word), 20 if big else 12
+    rows, behind = [], bytearray()
+    after = start + struct.calcsize("=" + count) + entry_bytes * len(entries) + inline
     for tag, entry in sorted(entries.items()):
-        field = entry.payload.ljust(4, b"\0")
-        if len(field) > 4:
-            field = struct.pack(order + "I", after + len(behind))
+        field = entry.payload.ljust(inline, b"\0")
+        if len(field) > inline:
+            field = struct.pack(order + word, after + len(behind))
             behind += entry.payload + bytes(len(entry.payload) % 2)
-        rows.append(struct.pack(order + "HHI", tag, entry.kind, entry.num_values) + field)
-    return b"".join((struct.pack(order + "H", len(entries)), *rows, bytes(4), behind))
+        rows.append(struct.pack(order + "HH" + word, tag, entry.kind, entry.num_values) + field)
+    number = struct.pack(order + count, len(entries))
+    return b"".join((number, *rows, bytes(inline), bytes(behind)))

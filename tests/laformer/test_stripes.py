@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from laformer import checkpoint
-from laformer.config import SIZES, ModelConfig
+from laformer.config import SIZES, InferenceConfig, ModelConfig
 from laformer.errors import ModelError
 from laformer.maps import RowsInMemory
 from laformer.memory import Size, plan_stripes
@@ -200,7 +200,8 @@ def test_a_restorer_gives_the_same_pixels_under_any_budget():
     size = size_of(whole.model, image(70, 52))
     budget = size.map_bytes() + size.stripe_bytes(8)
     assert budget < size.whole_bytes()
-    striped = Restorer(awake(TINY), torch.device("cpu"), memory_bytes=budget)
+    options = InferenceConfig(memory_bytes=budget)
+    striped = Restorer(awake(TINY), torch.device("cpu"), options)
     expected = whole(pixels)
     assert abs(striped(pixels) - expected).max() <= 1e-5 * abs(expected).max()
 
@@ -210,5 +211,5 @@ def test_a_restorer_of_half_floats_is_near_and_loses_no_level_of_the_image(tmp_p
     nn.init.zeros_(state.ema["head.weight"])
     checkpoint.save(tmp_path / "model", state, {})
     pixels = np.arange(65536, dtype=np.uint16)[: 96 * 96 * 3].reshape(96, 96, 3)
-    restorer = Restorer.load(tmp_path / "model", "cpu", torch.bfloat16)
+    restorer = Restorer.load(tmp_path / "model", "cpu", InferenceConfig(precision="bfloat16"))
     assert np.array_equal(restorer(pixels), pixels)

@@ -67,10 +67,7 @@ def tiled(pixels, tile, **options):
     for tag in (tiff.STRIP_OFFSETS, tiff.STRIP_BYTES, tiff.ROWS_PER_STRIP):
         del entries[tag]
     return (
-        data[:4]
-        + struct.pack("<I", len(data))
-        + data[8:]
-        + tiff._directory("<", entries, len(data))
+        data[:4] + struct.pack("<I", len(data)) + data[8:] + tiff.directory("<", entries, len(data))
     )
 
 
@@ -260,7 +257,7 @@ def test_one_huge_strip_is_refused():
         tag: tiff.longs("<", 20000) for tag in (tiff.WIDTH, tiff.HEIGHT, tiff.ROWS_PER_STRIP)
     }
     data = data[:4] + struct.pack("<I", len(data)) + data[8:]
-    data += tiff._directory("<", entries, len(data))
+    data += tiff.directory("<", entries, len(data))
     with pytest.raises(ImageError, match="a strip or tile of 20000 x 20000 pixels is above"):
         images.decode_region(data, Region(0, 0, 8, 8))
 
