@@ -17,6 +17,7 @@ from jobs.evaluation.scoring import Measure, Score, measure
 from laformer import checkpoint
 from laformer.loop import State
 from laformer.model import LAformer
+from laformer.restore import Restorer
 from pipelines import images
 from pipelines.images import Photo
 from tests.networks import MODEL, config
@@ -81,12 +82,14 @@ def test_scores_are_the_same_for_one_worker_and_for_two(cluster, data, tmp_path)
     assert set(one.measures) == {"psnr_db", "ssim", "psnr_b_db"}
 
 
-def test_grey_noise_is_taken_from_one_channel(cluster, data, tmp_path):
-    model = network(tmp_path / "model", in_channels=1, out_channels=1)
-    job = EvaluateJob(model=model, benchmark=("set12-sigma25",), data=data)
-    (score,) = evaluate.run(job)
-    assert score.input_psnr_db == pytest.approx(20.3, abs=0.6)
-    assert np.isfinite(score.psnr_db)
+def test_grey_noise_is_taken_from_one_channel(data, tmp_path):
+    folder = network(tmp_path / "model", in_channels=1, out_channels=1)
+    job = EvaluateJob(model=folder, benchmark=("set12-sigma25",), data=data)
+    (chosen,) = subjects.subjects(job, contender(folder))
+    measured = Measure(chosen, lambda: Restorer.load(tmp_path / "model", "cpu"))
+    row = measured({"keys": list(chosen.keys[0]), "sizes": list(chosen.sizes[0])})
+    assert row["input_psnr_db"] == pytest.approx(20.3, abs=0.6)
+    assert np.isfinite(row["psnr_db"])
 
 
 def test_captured_pairs_are_named_by_their_lq_and_need_no_network(data):
