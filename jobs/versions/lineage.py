@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from jobs.errors import JobError, MissingModelError, UnavailableError
-from jobs.restore import RECEIPTS
 from jobs.tracking import Run, Tracker
 from jobs.versions.registry import Registry, Version
 from pipelines import storage
 from pipelines.errors import OutageError, StorageError
+from pipelines.receipts import FOLDER as RECEIPTS
 
 UNKNOWN = "unknown"
 """A link that is not there any more, or never was."""
