@@ -89,7 +89,11 @@ class Cluster:
         """Return the actors of a stream: one per GPU, or one per two cores where there is none."""
         actors = wanted or self.num_gpus or max(1, self.num_cpus // 2)
         actors = min(actors, most or actors)
-        return Pool(actors=actors, gpus_per_actor=min(1.0, self.num_gpus / actors))
+        return Pool(
+            actors=actors,
+            gpus_per_actor=min(1.0, self.num_gpus / actors),
+            helpers=max(1, (self.num_cpus - actors) // 2),
+        )
 
     def threads(self, num_workers: int) -> int:
         """Return the torch threads of one of several workers on a machine without GPU."""

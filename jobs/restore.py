@@ -38,6 +38,7 @@ from pipelines import images, inventory, receipts, storage
 from pipelines.admission import Shared
 from pipelines.inventory import Inventory
 from pipelines.receipts import Ledger, Round
+from pipelines.relay import relay_stream
 from pipelines.restoration import Restore, Stage, restoration_stream
 
 PIXEL_OPTIONS: tuple[str, ...] = ()
@@ -139,7 +140,8 @@ def restored(
         attempts=Shared.start(),
         patience_s=job.restore.patience_s,
     )
-    yield from restoration_stream(readable, stage, pool)
+    stream = relay_stream if pool.gpus_per_actor else restoration_stream
+    yield from stream(readable, stage, pool)
 
 
 def take_over(ledger: Ledger, items: pa.Table, target: str, *, replace: bool) -> None:

@@ -98,18 +98,15 @@ class RestoreActor:
     def _noted(self, entry: dict[str, Any], attempt: int) -> dict[str, Any]:
         receipt = replace(blank(entry), attempt=attempt)
         if attempt > MAX_ATTEMPTS:
-            reason = (
-                f"its actor died {MAX_ATTEMPTS} times while it was under way, killed or out of "
-                "memory; look at the image, or give the actors more memory"
-            )
-            receipt = replace(receipt, attempt=MAX_ATTEMPTS, reason=reason)
+            receipt = exhausted(replace(receipt, attempt=MAX_ATTEMPTS))
         else:
-            receipt = self._done(receipt, int(entry.get("num_bytes", 0)))
+            receipt = self.done(receipt, int(entry.get("num_bytes", 0)))
         made = asdict(receipt)
         self.stage.attempts.end(receipt.target_key, made)
         return made
 
-    def _done(self, receipt: Receipt, num_bytes: int) -> Receipt:
+    def done(self, receipt: Receipt, num_bytes: int) -> Receipt:
+        """Return the receipt of an image that is read, restored and written here."""
         started = time.perf_counter()
         try:
             with self.fetched.holding(num_bytes):
@@ -134,6 +131,15 @@ def blank(entry: dict[str, Any]) -> Receipt:
         etag=str(entry["etag"]),
         status="bad",
     )
+
+
+def exhausted(receipt: Receipt) -> Receipt:
+    """Return the receipt of an image that is not tried again."""
+    reason = (
+        f"its actor died {MAX_ATTEMPTS} times while it was under way, killed or out of memory; "
+        "look at the image, or give the actors more memory"
+    )
+    return replace(receipt, status="bad", reason=reason)
 
 
 def refused(receipt: Receipt, error: Exception) -> Receipt:
@@ -205,6 +211,8 @@ class Pool:
     """How many."""
     gpus_per_actor: float = 0.0
     """Share of a GPU that each holds."""
+    helpers: int = 1
+    """Most actors that read, and most that write, beside those that hold a GPU."""
 
 
 def actor_stream(
@@ -227,7 +235,8 @@ def actor_stream(
 def restoration_stream(items: pa.Table, stage: Stage, pool: Pool) -> Iterator[dict[str, Any]]:
     """Yield a receipt per item {key, target_key, etag, num_bytes} as each is finished.
 
-    They come in any order. Images go through the network one by one.
+    They come in any order. Images go through the network one by one. This is the stream of a CPU;
+    that of a GPU is `pipelines.relay`.
     """
     with streaming(target_max_block_size=1, max_consecutive_actor_init_deaths=MAX_ATTEMPTS):
         stream = ray.data.from_arrow(blocks(items, pool.actors)).map(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import images, inventory, restoration, storage
+from pipelines import images, inventory, relay, restoration, storage
 from pipelines.admission import Attempts, Company, Room, Shared
 from pipelines.errors import OutageError, StorageError
 from pipelines.images import Photo
@@ -58,8 +58,8 @@ def entry(key):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("gpus", [0.0])
-def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path, gpus):
+@pytest.mark.parametrize("stream", [restoration.restoration_stream, relay.relay_stream])
+def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path, stream):
     """One image is broken, one refused by the model, one kills once and one kills always."""
     for i in range(12):
         storage.put(f"{tmp_path}/in/{i:02}.png", photo(i))
@@ -68,8 +68,7 @@ def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path,
     items = inventory.take(f"{tmp_path}/in").table
     load = Inverted(str(tmp_path / "marker"))
     made = stage(tmp_path, load, attempts=Shared.start())
-    pool = Pool(actors=1, gpus_per_actor=gpus)
-    found = list(restoration.restoration_stream(items, made, pool))
+    found = list(stream(items, made, Pool(actors=1)))
     receipts = {row["key"]: row for row in found}
     assert len(found) == len(receipts) == 14
     bad = {key: row["reason"] for key, row in receipts.items() if row["status"] == "bad"}
