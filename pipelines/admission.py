@@ -8,6 +8,7 @@ one along.
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -93,8 +94,15 @@ class Shared:
 
     def begin(self, name: str, alone: bool) -> tuple[int, dict[str, Any] | None]:
         """Ask, and wait for the answer: an image that kills must have been noted before."""
-        before, known = ray.get(self.handle.begin.remote(name, alone))
-        return int(before), known
+
+        def ask() -> tuple[int, dict[str, Any] | None]:
+            before, known = ray.get(self.handle.begin.remote(name, alone))
+            return int(before), known
+
+        # A task that Ray repeats gives its calls the ids that they had the first time; those of
+        # another thread are new ones.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(ask).result()
 
     def end(self, name: str, receipt: dict[str, Any]) -> None:
         """Note and go on."""

@@ -27,6 +27,8 @@ from pipelines.errors import ImageError, NameRefusedError, OutageError, StorageE
 from pipelines.receipts import Receipt
 
 BLOCKS_PER_ACTOR, ITEMS_PER_BLOCK = 8, 64
+MOST_BLOCKS = 1500
+"""A stream of tens of thousands of tasks takes minutes to plan."""
 THREADS = 3
 """Images in the hands of an actor: one is read, one restored, one written."""
 FETCHED_BYTES, DECODED_BYTES = 2**28, 2**29
@@ -270,13 +272,10 @@ def blocks(items: pa.Table, actors: int) -> list[pa.Table]:
 
 
 def _cut(ordered: pa.Table, left: np.ndarray[Any, Any], shares: int) -> Iterator[pa.Table]:
-    first = 0
+    first, most = 0, max(ITEMS_PER_BLOCK, ordered.num_rows // MOST_BLOCKS)
     while first < ordered.num_rows:
         share, last = left[first] / shares, first + 1
-        while (
-            last < min(ordered.num_rows, first + ITEMS_PER_BLOCK)
-            and left[first] - left[last + 1] <= share
-        ):
+        while last < min(ordered.num_rows, first + most) and left[first] - left[last + 1] <= share:
             last += 1
         yield ordered.slice(first, last - first)
         first = last

@@ -58,7 +58,10 @@ def entry(key):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("stream", [restoration.restoration_stream, relay.relay_stream])
+@pytest.mark.parametrize(
+    "stream",
+    [restoration.restoration_stream, pytest.param(relay.relay_stream, marks=pytest.mark.slow)],
+)
 def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path, stream):
     """One image is broken, one refused by the model, one kills once and one kills always."""
     for i in range(12):
@@ -81,6 +84,35 @@ def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path,
         assert (row["out_bytes"], row["how"]) == (len(data), "inverted")
         assert (row["height"], row["out_width"]) == (24, 32)
         assert images.decode(data).pixels[0, 0, 0] == 255 - int(key[:2])
+
+
+def test_the_stages_of_a_gpu_hand_an_image_on(tmp_path):
+    for name, level in (("a", 5), ("sub/b", TOO_LARGE), ("c", 6)):
+        storage.put(f"{tmp_path}/in/{name}.png", photo(level))
+    storage.put(f"{tmp_path}/in/broken.png", b"\x89PNG nothing")
+    made = stage(tmp_path, Inverted(str(tmp_path / "marker")))
+    steps = [step(made) for step in (relay.Read, relay.Apply, relay.Write)]
+    receipts = {}
+    for row in inventory.take(f"{tmp_path}/in").table.to_pylist():
+        for step in steps:
+            row = step(row)  # noqa: PLW2901
+        receipts[row["key"]] = row
+    assert [receipts[key]["status"] for key in ("a.png", "c.png")] == ["restored"] * 2
+    assert receipts["sub/b.png"]["reason"] == "MemoryError"
+    assert "not a PNG" in receipts["broken.png"]["reason"]
+    data = storage.get(f"{tmp_path}/out/a.png")
+    assert receipts["a.png"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert images.decode(data).pixels[0, 0, 0] == 250
+
+
+def test_an_image_too_large_to_be_handed_on_is_done_by_one_actor(tmp_path, monkeypatch):
+    monkeypatch.setattr(relay, "MOST_BYTES", 1)
+    storage.put(f"{tmp_path}/in/a.png", photo(5))
+    made = stage(tmp_path, Inverted(str(tmp_path / "marker")))
+    row = relay.Apply(made)(relay.Read(made)(entry("a.png")))
+    assert row["photo"] == b""
+    receipt = relay.Write(made)(row)
+    assert (receipt["status"], receipt["how"]) == ("restored", "inverted")
 
 
 def test_an_image_is_read_while_another_is_restored(tmp_path):
