@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ray
 
 from jobs.errors import JobError
-from pipelines.restoration import Pool
+from pipelines.restoration import MOST_THREADS, THREADS, Pool
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -94,7 +94,10 @@ class Cluster:
         """Return the actors of a stream: one per GPU, or one per two cores where there is none."""
         actors = wanted or self.num_gpus or max(1, self.num_cpus // 2)
         actors = min(actors, most or actors)
-        return Pool(actors=actors, gpus_per_actor=min(1.0, self.num_gpus / actors))
+        if not self.num_gpus:
+            return Pool(actors=actors)
+        threads = min(MOST_THREADS, max(THREADS, self.num_cpus // actors))
+        return Pool(actors=actors, gpus_per_actor=min(1.0, self.num_gpus / actors), threads=threads)
 
     def threads(self, num_workers: int) -> int:
         """Return the torch threads of one of several workers on a machine without GPU."""

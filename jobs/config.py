@@ -298,10 +298,14 @@ class ModelsJob:
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreJob:
-    """Restore a photo, a folder or a bucket; the same command again continues."""
+    """Restore a photo, a folder or a bucket; the same command again continues.
+
+    What became of each photo, and a report, is in TARGET/.laformer.
+    """
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """Photo, folder or s3://bucket/prefix to read."""
+    """Photo, folder or s3://bucket/prefix to read, a quoted glob such as 'photos/**/*.jpg', or a
+    manifest of laformer prepare."""
     target: Annotated[Positional[str], arg(metavar="TARGET")]
     """Folder or s3://bucket/prefix to write; same names, sub-folders kept."""
     model: str | None = None

@@ -27,6 +27,7 @@ from jobs.training.release import Trained
 from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from laformer import metrics
 from pipelines import images, storage
+from pipelines.config import RestoreConfig
 from pipelines.families import Benchmark
 from pipelines.images import Photo
 from pipelines.manifest import Manifest
@@ -88,6 +89,7 @@ def run(job: DemoJob) -> Path:
                 source=storage.join(album, "degraded"),
                 target=storage.join(album, "restored"),
                 model=f"{name}@{CHAMPION}",
+                restore=RestoreConfig(overwrite=True),  # an earlier champion's, of another demo
             )
         )
     pairs = [pair(catalogue, album, key, gate) for key in shown]

@@ -111,6 +111,8 @@ class Page:
     """Photos over time."""
     values: tuple[tuple[str, str], ...] = ()
     """Rows of a table of names and values."""
+    values_heading: str = "Values"
+    """What the values are."""
     commands_heading: str = "Run each part alone"
     """What the commands are for."""
     photo_table: bool = True
@@ -128,7 +130,7 @@ def render(page: Page) -> str:
         "films": _section("Photos over time", "films", map(_film, page.films)),
         "scores": _section("Scores", "scores", _score_table(page.scores)),
         "curves": _section("Training", "curves", map(_curve, page.curves)),
-        "values": _section("Values", "values", _value_table(page.values)),
+        "values": _section(page.values_heading, "values", _value_table(page.values)),
         "commands": _section(page.commands_heading, "commands", map(_command, page.commands)),
     }
     return Template(template).substitute(

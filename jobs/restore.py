@@ -11,53 +11,39 @@ if __name__ == "__main__":
 
     sys.exit(cli.main(["restore", *sys.argv[1:]]))
 
+import dataclasses
 import hashlib
-import io
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import ray
 import torch
 
-from jobs import checkpoints, compare, place
-from jobs.cluster import connected
+from jobs import account, checkpoints, compare, place
+from jobs.account import Account
+from jobs.cluster import Cluster, connected
 from jobs.config import RestoreJob
 from jobs.console import bar, say
 from jobs.errors import JobError
+from jobs.gauges import RESTORING, Gauges
 from jobs.versions.registry import CHAMPION, Registry, Version
 from laformer import checkpoint
+from laformer.batches import Array
 from laformer.config import InferenceConfig
 from laformer.errors import ModelError
 from laformer.restore import AUTO, Restorer
-from pipelines import images, storage
+from pipelines import huge, images, inventory, receipts, storage
+from pipelines.admission import Shared
+from pipelines.inventory import Inventory
+from pipelines.receipts import Ledger, Round
 from pipelines.restoration import Stage, restoration_stream
-
-PART_EVERY_S = 5.0
-"""A job that dies repeats at most what was finished since the last receipts were written."""
-RECEIPTS = ".laformer"
-"""Hidden folder below the target: never taken for photos."""
-SHOWN_BAD = 10
-
-
-@dataclass(frozen=True)
-class Restored:
-    """Totals of a job."""
-
-    model: str
-    """The version that restored."""
-    num_restored: int
-    """Images written, now or by an earlier run of the same job."""
-    num_bad: int
-    """Images with a reason instead of a result."""
-    receipts: list[dict[str, Any]]
-    """One per image."""
 
 
 @dataclass(frozen=True)
@@ -80,69 +66,184 @@ class LoadRestorer:
             restorer = Restorer.load(Path(scratch), inference=self.inference)
             # Every actor of a host has as many threads, and all of them look for memory at once.
             others = (os.cpu_count() or 1) // self.threads - 1
-            return replace(restorer, neighbours=max(0, others))
+            return dataclasses.replace(restorer, neighbours=max(0, others))
 
 
-def run(job: RestoreJob) -> Restored:
-    """Restore everything below the source; write receipts; say what is bad.
+@dataclass(frozen=True)
+class LoadRestore:
+    """Loads what the stream calls."""
 
-    Raises JobError when nothing is there or too much of it is bad.
+    loader: LoadRestorer
+
+    def __call__(self) -> "Loaded":
+        """Load."""
+        return Loaded(self.loader())
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A restorer as the stream calls it: pixels in, pixels and a word out."""
+
+    restorer: Restorer
+
+    def __call__(self, pixels: Array) -> tuple[Array, str]:
+        """Restore an image that is held."""
+        made = self.restorer.restore(pixels)
+        return made.pixels, made.how
+
+    @property
+    def restore_parts(self) -> huge.Parts:
+        """Return what restores an image that cannot be held."""
+        return self.restorer.restore_parts
+
+
+def run(job: RestoreJob) -> Account:
+    """Restore everything below the source; write receipts and a report; say what is bad.
+
+    Raises JobError when nothing is there, too much of it is bad or not all is accounted for.
     """
-    source, target, items = listed(job)
+    source, target = listed(job)
     model, files = load(job.model)
-    ledger = Ledger(target, source, model)
-    finished = {} if job.restore.overwrite else ledger.finished(items)
-    todo = [item for item in items if item["key"] not in finished]
-    say(f"{model}: {len(todo)} photos to restore, {len(items) - len(todo)} finished before")
-    with connected() as cluster, bar("restoring", len(todo)) as progress:
-        cluster.require_shared(source, target)
-        pool = cluster.pool(job.restore.actors)
-        stage = Stage(
-            source=source,
-            target=target,
-            load=LoadRestorer(ray.put(files), cluster.threads(pool.actors), job.inference),
-            known=(ModelError, MemoryError, torch.OutOfMemoryError),
-        )
-        stream = restoration_stream(todo, stage, pool) if todo else []
-        num_bad = 0
-        for done, receipt in enumerate(ledger.keep(stream), start=1):
-            finished[receipt["key"]] = receipt
-            progress.update(done, receipt["key"])
-            num_bad += receipt["status"] != "restored"
-            if num_bad > job.restore.max_bad_fraction * len(items):
-                break  # the rest may be as bad; reconcile tells
+    ledger = Ledger(target, identity(job, source.root, model))
+    take_over(ledger, source.table, target, replace=job.restore.overwrite)
+    round_ = ledger.begin(again=job.restore.overwrite)
+    finished = settled(round_, source.table, target, verify=job.restore.verify)
+    todo = receipts.without(source.table, finished)
+    say(f"{model}: {todo.num_rows} photos to restore, {finished.num_rows} finished before")
+    if todo.num_rows:
+        round_.say(finished=False)
+        with connected() as cluster, bar("restoring", todo.num_rows) as progress:
+            stream = restored(job, source.root, target, todo, files=files, cluster=cluster)
+            num_bad, gauges, began = 0, Gauges(job.target, RESTORING), time.monotonic()
+            for done, receipt in enumerate(round_.keep(stream), start=1):
+                progress.update(done, receipt["key"])
+                num_bad += receipt["status"] != receipts.RESTORED
+                gauges.show(
+                    {
+                        "restored_images": finished.num_rows + done - num_bad,
+                        "bad_images": num_bad,
+                        "images_left": todo.num_rows - done,
+                        "images_per_s": done / (time.monotonic() - began),
+                    }
+                )
+                if num_bad > job.restore.max_bad_fraction * source.table.num_rows:
+                    break  # the rest may be as bad; the account tells
+    found = account.close(job, round_, source.table, listing(target))
     if job.compare:
-        chosen = compare.Compared(source=source, target=target, model=model)
-        made = compare.write(chosen, list(finished.values()), job.compare)
+        chosen = compare.Compared(source=source.root, target=target, model=model)
+        made = compare.write(chosen, found.rows.to_pylist(), job.compare)
         say(f"before and after: {made}" if made else "no photo can be shown before and after")
-    return reconcile(job, items, finished, model)
+    return found
 
 
-def listed(job: RestoreJob) -> tuple[str, str, list[dict[str, Any]]]:
-    """Return source and target folder and the photos, each with its key in both.
+def identity(job: RestoreJob, root: str, model: str) -> dict[str, str]:
+    """Return what makes the job: everything that changes pixels or names.
+
+    Which images of a source are chosen, and how the work is done, makes no other job.
+    """
+    options = {name: str(value) for name, value in job.inference.pixels().items()}
+    return {"source": root, "model": model} | options
+
+
+def restored(
+    job: RestoreJob,
+    source: str,
+    target: str,
+    todo: pa.Table,
+    *,
+    files: dict[str, bytes],
+    cluster: Cluster,
+) -> Iterator[dict[str, Any]]:
+    """Yield a receipt of every photo, first of those that need not be read to be bad."""
+    for item in todo.filter(pc.not_equal(todo["reason"], "")).to_pylist():
+        yield account.unread(item)
+    readable = todo.filter(pc.equal(todo["reason"], ""))
+    if not readable.num_rows:
+        return
+    cluster.require_shared(source, target)
+    pool = cluster.pool(job.restore.actors)
+    loader = LoadRestorer(ray.put(files), cluster.threads(pool.actors), job.inference)
+    stage = Stage(
+        source=source,
+        target=target,
+        load=LoadRestore(loader),
+        known=(ModelError, MemoryError, torch.OutOfMemoryError),
+        attempts=Shared.start(),
+        patience_s=job.restore.patience_s,
+    )
+    yield from restoration_stream(readable, stage, pool)
+
+
+def take_over(ledger: Ledger, items: pa.Table, target: str, *, replace: bool) -> None:
+    """Make sure that no other job holds the names that this one will write.
+
+    Raises JobError when one does, unless its results are to be replaced: they are then no longer
+    counted as its own, so that neither job takes a result of the other for one of its own.
+    """
+    claims = ledger.others(items["target_key"])
+    if not claims:
+        return
+    if not replace:
+        num = sum(claim.rows.num_rows for claim in claims)
+        names = ", ".join(sorted({claim.model for claim in claims}))
+        raise JobError(
+            f"{target} holds {num} of these photos restored by another job ({names}, or other "
+            "options or another source); together they would be a mixture: use another target, "
+            "or replace them with --overwrite"
+        )
+    for claim in claims:
+        say(f"replacing {claim.rows.num_rows} photos restored by {claim.model}")
+        claim.release()
+
+
+def settled(round_: Round, items: pa.Table, target: str, *, verify: bool) -> pa.Table:
+    """Return the receipts of what need not be done again; say what of them could not be read."""
+    parts = round_.parts
+    known = parts.merge()
+    for uri in parts.damaged:
+        say(f"warning: {uri} is no Parquet file; its photos are restored again")
+    if not known.num_rows:
+        return known
+    found = receipts.settled(known, items, listing(target))
+    if verify:
+        good = receipts.intact(found, target)
+        say(f"verified {good.num_rows} of {found.num_rows} finished photos")
+        return good
+    return found
+
+
+def listing(target: str) -> pa.Table:
+    """Return what is below the target; a folder that is not there holds nothing."""
+    if storage.is_remote(target) or storage.exists(target):
+        return storage.list_table(target, images.SUFFIXES)
+    return inventory.SCHEMA.empty_table()
+
+
+def listed(job: RestoreJob) -> tuple[Inventory, str]:
+    """Return the photos of the source, each with its name in the target, and the target folder.
 
     One photo may be given a name of its own. Raises JobError when there is no photo, or when the
     job would read what it writes.
     """
-    source, target = storage.absolute(job.source), storage.absolute(job.target)
-    entries = storage.list_entries(source, images.SUFFIXES)
-    if not entries:
+    found, target = inventory.take(job.source), storage.absolute(job.target)
+    if not found.table.num_rows:
         raise JobError(
-            f"no photos in {source}; put {', '.join(images.SUFFIXES)} files there or name another"
+            f"no photos in {storage.absolute(job.source)}; put {', '.join(images.SUFFIXES)} files "
+            "there or name another"
         )
-    read, written = real(source), real(target)
-    if written == read or written.startswith(f"{read}/"):
+    read, written = real(found.root), real(target)
+    if found.is_file:
+        if target.lower().endswith(images.SUFFIXES):
+            target, name = target.rsplit("/", 1)
+            found = inventory.renamed(found, name)
+        if real(target) == read and found.table["key"][0] == found.table["target_key"][0]:
+            raise JobError(f"{job.source} would be written over itself; use another target")
+    elif written == read or written.startswith(f"{read}/"):
         raise JobError(
-            f"target {target} lies in the source {source}: restored photos would be taken for "
+            f"target {target} lies in the source {found.root}: restored photos would be taken for "
             "new ones, or written over; use a folder beside it"
         )
-    items = [{"key": entry.key, "target_key": entry.key, "etag": entry.etag} for entry in entries]
-    folder = storage.folder_of(source, [entry.key for entry in entries])
-    if folder != source and target.lower().endswith(images.SUFFIXES):
-        target, items[0]["target_key"] = target.rsplit("/", 1)
-    if real(folder) == real(target) and items[0]["key"] == items[0]["target_key"]:
-        raise JobError(f"{source} would be written over itself; use another target")
-    return folder, target, items
+    return found, target
 
 
 def real(uri: str) -> str:
@@ -178,92 +279,3 @@ def only_champion(registry: Registry) -> Version:
         f"no model in {place.without_secret(registry.uri)} is a champion; make one with: make "
         "demo, or name a version or a checkpoint folder with --model"
     )
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """The receipts of one job: Parquet parts below the target, written whole, never changed."""
-
-    target: str
-    source: str
-    model: str
-
-    @property
-    def folder(self) -> str:
-        """Return where the parts are; another source or another version is another job."""
-        job = hashlib.sha256(f"{self.source}\0{self.model}".encode()).hexdigest()[:16]
-        return storage.join(self.target, RECEIPTS, job)
-
-    def finished(self, items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Return the receipts of what need not be done again, by key.
-
-        A photo is done again when it was bad, when it changed since, when it shall have another
-        name, or when its result is no longer there.
-        """
-        receipts = self._read()
-        if not receipts:
-            return {}
-        there = {entry.key for entry in storage.list_entries(self.target, images.SUFFIXES)}
-        return {
-            item["key"]: receipts[item["key"]]
-            for item in items
-            if item["key"] in receipts
-            and item["target_key"] in there
-            and all(receipts[item["key"]][name] == item[name] for name in ("etag", "target_key"))
-        }
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        if not storage.is_remote(self.folder) and not Path(self.folder).exists():
-            return {}
-        parts = storage.list_entries(self.folder, (".parquet",))
-        rows = [
-            row
-            for part in parts
-            for row in pq.read_table(
-                io.BytesIO(storage.get(storage.join(self.folder, part.key)))
-            ).to_pylist()
-        ]
-        return {row["key"]: row for row in rows if row["status"] == "restored"}
-
-    def keep(self, receipts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Pass receipts on, writing a part every few seconds and at the end, come what may."""
-        waiting: list[dict[str, Any]] = []
-        written_at = time.monotonic()
-        try:
-            for receipt in receipts:
-                waiting.append(receipt | {"model": self.model, "source": self.source})
-                yield receipt
-                if time.monotonic() - written_at > PART_EVERY_S:
-                    self._write(waiting)
-                    waiting, written_at = [], time.monotonic()
-        finally:
-            if waiting:
-                self._write(waiting)
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows), buffer)
-        name = f"part-{time.time_ns():020d}.parquet"
-        storage.put(storage.join(self.folder, name), buffer.getvalue())
-
-
-def reconcile(
-    job: RestoreJob, items: list[dict[str, Any]], finished: dict[str, dict[str, Any]], model: str
-) -> Restored:
-    """Account for every listed photo. Raises JobError when too many are bad or one is missing."""
-    receipts = [finished[item["key"]] for item in items if item["key"] in finished]
-    bad = [receipt for receipt in receipts if receipt["status"] != "restored"]
-    for receipt in bad[:SHOWN_BAD]:
-        say(f"  bad: {receipt['key']}: {receipt['reason']}")
-    say(f"{len(receipts) - len(bad)} restored, {len(bad)} bad, of {len(items)}: {job.target}")
-    if len(bad) > job.restore.max_bad_fraction * len(items):
-        raise JobError(
-            f"{len(bad)} of {len(items)} photos are bad, more than --max-bad-fraction "
-            f"{job.restore.max_bad_fraction}; see the reasons above"
-        )
-    if len(receipts) < len(items):
-        raise JobError(
-            f"{len(items) - len(receipts)} of {len(items)} photos have no receipt; "
-            "run the same command again"
-        )
-    return Restored(model, len(receipts) - len(bad), len(bad), receipts)

@@ -39,9 +39,15 @@ class RestoreConfig:
     actors: int | None = None
     """Restorer actors; one per GPU, or one per two cores without a GPU, when not given."""
     overwrite: bool = False
-    """Restore again what an earlier job with the same model has finished."""
+    """Replace what is there: of another model or other options, and of this job if it was finished.
+
+    A job that was killed goes on, with or without it."""
+    verify: bool = False
+    """Read finished results again, and restore those that are not what was written."""
     max_bad_fraction: float = 0.5
     """The job fails when more than this fraction of the images cannot be restored."""
+    patience_s: float = 300.0
+    """How long storage may be away, in seconds, before the job ends; no image is bad for it."""
 
     def __post_init__(self) -> None:
         """Refuse no actors and fractions that are none."""
@@ -51,6 +57,8 @@ class RestoreConfig:
             raise ValueError(
                 f"max_bad_fraction {self.max_bad_fraction} is outside [0, 1]; use for example 0.05"
             )
+        if not self.patience_s >= 0:
+            raise ValueError(f"patience_s {self.patience_s:g} is negative; use for example 300")
 
 
 @dataclass(frozen=True, kw_only=True)

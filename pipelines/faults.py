@@ -76,7 +76,10 @@ FAULTS = (
         "the name is longer than {endpoint} allows; shorten it",
         about_name=True,
     ),
-    Fault("enospc edquot", "the disk is full or the quota used up; free space or choose another"),
+    Fault(
+        "enospc edquot 507 insufficientstorage xminiostoragefull quotaexceeded",
+        "{endpoint} is full or the quota used up; free space or choose another",
+    ),
 )
 
 
@@ -94,7 +97,9 @@ def code_of(error: OSError) -> str:
         code = str(response["Error"]["Code"])
     elif "ExceptionName: KeyTooLongError" in text:
         code = "KeyTooLongError"
-    elif match := re.search(r"AWS Error UNKNOWN \(HTTP status (\d+)\)", text):
+    elif (match := re.search(r"ExceptionName: (QuotaExceeded|XMinioStorageFull)", text)) or (
+        match := re.search(r"AWS Error UNKNOWN \(HTTP status (\d+)\)", text)
+    ):
         code = match[1]
     elif match := re.search(r"AWS Error (\w+)|google::cloud::Status\((\w+)", text):
         code = match[1] or match[2]

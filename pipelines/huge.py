@@ -45,6 +45,10 @@ class Written:
     """Rows of the photo that was read, upright."""
     width: int
     """Columns of the photo that was read, upright."""
+    out_height: int
+    """Rows of the photo that was written."""
+    out_width: int
+    """Columns of the photo that was written."""
     num_bytes: int
     """Size of the file that was written."""
     sha256: str
@@ -103,6 +107,8 @@ def restore_file(source: str, target: str, parts: Parts) -> Written:
         return Written(
             height=height,
             width=width,
+            out_height=picture.done,
+            out_width=picture.out_width,
             num_bytes=scratch.stat().st_size,
             sha256=sha256,
             how=how,
@@ -177,7 +183,7 @@ class Picture:
     """A TIFF that grows with the restored rows; alpha and what the file says come from `bands`."""
 
     def __init__(self, bands: Bands, file: Any) -> None:
-        self.bands, self.file, self.done = bands, file, 0
+        self.bands, self.file, self.done, self.out_width = bands, file, 0, 0
         self.mosaic: Mosaic | None = None
         # Bands of pixels and of alpha are asked for by turns: each has its own last band.
         self.alpha = replace(bands) if bands.has_alpha else None
@@ -193,7 +199,7 @@ class Picture:
             top, num = self.done // scale, len(rows) // scale
             rows = np.dstack((rows, alpha_rows(self.alpha, top, num, scale)))
         self.mosaic.write(rows)
-        self.done += len(rows)
+        self.done, self.out_width = self.done + len(rows), rows.shape[1]
 
     def close(self) -> None:
         """Finish the file."""

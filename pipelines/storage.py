@@ -326,7 +326,7 @@ def _delete(uri: str) -> None:
 
 
 def _is_wanted(endings: tuple[str, ...], key: str) -> bool:
-    hidden = any(part.startswith(".") for part in key.split("/"))
+    hidden = key.startswith(".") or "/." in key
     # Some clients leave an empty object in the place of a folder: no file, whatever the suffix.
     return bool(key) and key.lower().endswith(endings) and not key.endswith("/") and not hidden
 
@@ -339,15 +339,21 @@ def _list_local(root: Path, wanted: _Filter) -> Iterator[Entry]:
         raise StorageError(f"folder {root} does not exist; correct the path or create the folder")
     for folder, names, files in os.walk(root, onerror=_raise, followlinks=True):
         names[:] = [name for name in names if not _is_hidden_or_loop(Path(folder, name))]
-        for path in (Path(folder, name) for name in files):
-            key = path.relative_to(root).as_posix()
+        # Paths as texts: there may be a million of them, and each Path takes longer than its stat.
+        below = os.path.relpath(folder, root)
+        for name in files:
+            key = name if below == "." else f"{below}/{name}"
             if wanted(key):
-                yield _local_entry(path, key)
+                yield _local_entry(f"{folder}/{name}", key)
 
 
-def _local_entry(path: Path, key: str) -> Entry:
-    # A dangling link is listed, so that reading it accounts for it.
-    stat = path.stat() if path.exists() else path.lstat()
+def _local_entry(path: str | Path, key: str) -> Entry:
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        stat = os.lstat(path)  # a dangling link is listed, so that reading it accounts for it
     return Entry(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
 
 

@@ -1,18 +1,18 @@
 """From a restored photo back to what made it: receipt, version, run, manifests, commit."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from jobs.errors import JobError, MissingModelError, UnavailableError
-from jobs.restore import RECEIPTS
 from jobs.tracking import Run, Tracker
 from jobs.versions.registry import Registry, Version
 from pipelines import storage
 from pipelines.errors import OutageError, StorageError
+from pipelines.parts import Parts
+from pipelines.receipts import FOLDER, RESTORED, SCHEMA
 
 UNKNOWN = "unknown"
 """A link that is not there any more, or never was."""
@@ -73,18 +73,13 @@ def trace(target: str, key: str) -> Lineage:
 
 def last_receipt(root: str, key: str) -> dict[str, Any]:
     """Return the newest receipt of a photo by its name below the target."""
-    folder = storage.join(root, RECEIPTS)
-    try:
-        parts = storage.list_entries(folder, (".parquet",))
-    except OutageError:
-        raise
-    except StorageError:
-        parts = []
-    for part in sorted(parts, key=lambda part: part.key.rsplit("/", 1)[-1], reverse=True):
-        data = storage.get(storage.join(folder, part.key))
-        for row in pq.read_table(io.BytesIO(data)).to_pylist():
-            if row["status"] == "restored" and key in (row["target_key"], row["key"]):
-                return dict(row)
+    parts = Parts(storage.join(root, FOLDER), SCHEMA)
+    for name in reversed(parts.names()):
+        rows = parts.read([name])
+        named = pc.or_(pc.equal(rows["target_key"], key), pc.equal(rows["key"], key))
+        found = rows.filter(pc.and_(named, pc.equal(rows["status"], RESTORED)))
+        if found.num_rows:
+            return dict(found.to_pylist()[-1])
     raise JobError(
         f"no receipt of {key!r} in {root}; name the folder that laformer restore wrote to, and a "
         "photo below it"

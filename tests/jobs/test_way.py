@@ -27,6 +27,7 @@ from laformer.config import Stage
 from pipelines import images, storage
 from pipelines.config import DataConfig, RestoreConfig
 from pipelines.images import Photo
+from pipelines.receipts import Ledger
 from tests.hosts import descendants, is_worker
 from tests.networks import MODEL
 from tests.pipelines.test_training import photo
@@ -153,7 +154,8 @@ def test_a_folder_is_restored_once_and_accounted_for(promoted, store):
     storage.put(f"{source}/new.png", images.encode(grey, ".png"))
     again = restore.run(job)
     assert (again.num_restored, again.num_bad) == (8, 1)
-    rows = receipts(restore.Ledger(target, source, str(promoted)).folder)
+    facts = restore.identity(job, source, str(promoted))
+    rows = receipts(Ledger(target, facts).folder)
     restored_keys = [row["key"] for row in rows if row["status"] == "restored"]
     assert sorted(restored_keys) == sorted([*before, "new.png"])  # nothing twice
     assert all(row["model"] == str(promoted) for row in rows)

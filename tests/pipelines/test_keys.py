@@ -92,7 +92,7 @@ def actor(tmp_path):
     stage = Stage(
         source=str(tmp_path / "in"),
         target=str(tmp_path / "out"),
-        load=lambda: lambda pixels: pixels,
+        load=lambda: lambda pixels: (pixels, ""),
         known=(),
     )
     photo = Photo(pixels=np.zeros((8, 8, 3), np.uint8), alpha=None)
