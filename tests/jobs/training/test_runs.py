@@ -52,6 +52,21 @@ def store(cluster, tmp_path_factory):
     patch.undo()
 
 
+def test_a_run_that_is_stopped_is_killed_in_mlflow_and_taken_up_there(store, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", stopped)
+    ids = set()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(training("stopped"))
+        run = Tracker().find_run("stopped")
+        assert run.status == "KILLED"
+        ids.add(run.id)
+    assert len(ids) == 1
+
+
 @pytest.fixture(scope="module")
 def first(store):
     """Register a network that has learned nothing, as the candidate."""
