@@ -77,7 +77,8 @@ def test_a_stream_restores_every_image_once_though_actors_die(cluster, tmp_path)
     for key in set(receipts) - set(bad):
         row, data = receipts[key], storage.get(f"{tmp_path}/out/{key}")
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
-        assert (row["out_bytes"], row["how"]) == (len(data), "inverted")
+        assert row["out_bytes"] == len(data)
+        assert row["how"].startswith("inverted")
         assert (row["height"], row["out_width"]) == (24, 32)
         assert images.decode(data).pixels[0, 0, 0] == 255 - int(key[:2])
 
