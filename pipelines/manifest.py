@@ -139,7 +139,7 @@ def read(uri: str) -> Manifest:
     try:
         table = pq.read_table(io.BytesIO(storage.get(uri)))
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{uri} is not a manifest ({error}); name another file, or remove it and run "
             "laformer prepare"
