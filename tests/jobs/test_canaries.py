@@ -55,6 +55,7 @@ def test_the_password_of_mlflow_is_in_no_message_and_no_log(caplog, capsys):
         f"see http://a/b and http://me:{CANARY}@host/x, please",
         f"http://me@example.com:{CANARY}@host",
     ],
+    ids=["password", "name", "in a sentence", "name with an at"],
 )
 def test_an_address_is_shown_without_its_password(uri):
     assert CANARY not in place.without_secret(uri)
