@@ -1,5 +1,6 @@
 """What is registered, as a table and as JSON, and the way of a photo back to the commit."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,11 +8,11 @@ import pytest
 
 from jobs import cli
 from jobs.errors import JobError
-from jobs.restore import Ledger
 from jobs.tracking import Tracker
 from jobs.versions import lineage
 from jobs.versions.registry import CANDIDATE, CHAMPION, Registry
 from pipelines import storage
+from pipelines.receipts import Ledger, Receipt
 
 TAGS = {
     "task": "jpeg",
@@ -47,9 +48,15 @@ def store(tmp_path_factory):
 def restored(store, target, model, data=b"pixels"):
     """Leave what laformer restore leaves of one photo."""
     storage.put(f"{target}/sub/a [1].png", data)
-    receipt = {"key": "sub/a [1].jpg", "target_key": "sub/a [1].png", "status": "restored"}
-    receipt |= {"sha256": hashlib.sha256(data).hexdigest(), "etag": "e"}
-    list(Ledger(str(target), f"{store}/photos", model).keep([receipt]))
+    receipt = Receipt(
+        key="sub/a [1].jpg",
+        target_key="sub/a [1].png",
+        status="restored",
+        sha256=hashlib.sha256(data).hexdigest(),
+        etag="e",
+    )
+    ledger = Ledger(str(target), {"source": f"{store}/photos", "model": model})
+    list(ledger.begin(again=False).keep([dataclasses.asdict(receipt)]))
 
 
 def test_versions_are_listed_with_what_is_known_of_them(store, capsys):
