@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import place
+from jobs import checkpoints, place
 from jobs.config import RestoreJob
 from jobs.console import lasting, say
 from jobs.errors import JobError
@@ -155,13 +155,27 @@ def summary(job: RestoreJob, round_: Round, found: Account) -> dict[str, Any]:
     }
 
 
+def flags(job: RestoreJob) -> list[str]:
+    """Return the options that were given another value than they have by themselves."""
+    words: list[str] = []
+    for options in (job.restore, job.inference):
+        for option in dataclasses.fields(options):
+            value = getattr(options, option.name)
+            if value != option.default and option.name != "overwrite":
+                words.append(f"--{option.name.replace('_', '-')}")
+                words += [] if value is True else [str(value)]
+    return words
+
+
 def page_of(job: RestoreJob, facts: dict[str, Any], found: Account) -> Page:
     """Return the page: totals, the bad photos with their reasons, how to go on."""
     bad = [(row["key"], row["reason"]) for row in found.bad[:LISTED_BAD]]
     if found.num_bad > LISTED_BAD:
         bad.append((f"and {found.num_bad - LISTED_BAD} more", "report.json names them all"))
     state = "all accounted for" if found.num_missing == 0 else f"{found.num_missing} missing"
-    words = ["restore", job.source, job.target, "--model", found.model]
+    # A folder of weights has no name for the version that it holds now.
+    model = job.model if job.model and checkpoints.named(job.model) else found.model
+    words = ["restore", job.source, job.target, "--model", model, *flags(job)]
     return Page(
         title=f"{found.num_restored:,} photos restored",
         summary=(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import restore
+from jobs import account, cli, restore
 from jobs.config import RestoreJob
 from jobs.errors import JobError
 from laformer import checkpoint
@@ -183,3 +183,10 @@ def below(pid, root, parents):
     while pid not in (root, 0):
         pid = parents.get(pid, 0)
     return pid == root
+
+
+def test_the_command_of_a_report_has_the_options_that_were_given():
+    words = ["--actors", "2", "--verify", "--context", "tiles", "--ensemble"]
+    job = cli.parse(["restore", "in", "out", *words, "--overwrite"])
+    assert account.flags(job) == words
+    assert account.flags(cli.parse(["restore", "in", "out"])) == []

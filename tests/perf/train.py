@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 CASES = (Case("tiny", 2, 300, 50), Case("tiny", 1, 150, 50), Case("small", 2, 75, 25))
-QUICK = (Case("tiny", 2, 40, 10),)
+QUICK = (Case("tiny", 2, 30, 10),)
 
 
 @measure.in_recycled_memory
@@ -58,9 +58,9 @@ def main():
     arguments = parser.parse_args()
     from jobs.cluster import connected
 
-    found = {}
+    found, num_photos = {}, 2 if arguments.quick else 4
     with tempfile.TemporaryDirectory() as scratch, connected():
-        feed = Feed(Path(scratch), arguments.photos)
+        feed = Feed(Path(scratch), arguments.photos, num_photos)
         for case in QUICK if arguments.quick else CASES:
             before = bare_steps_per_s(case)
             fed = feed.run(case)
@@ -170,13 +170,13 @@ class Fed(NamedTuple):
 class Feed:
     """A manifest of photos, and runs that Ray feeds from it."""
 
-    def __init__(self, folder, photos):
+    def __init__(self, folder, photos, num_photos):
         from pipelines.config import Folders
         from pipelines.indexing import index
         from tests.perf.stream import mosaics
 
         self.folder, self.uri = folder, str(folder / "photos.parquet")
-        mosaics(photos, folder / "photos", 4)
+        mosaics(photos, folder / "photos", num_photos)
         index(Folders(root=str(folder / "photos")), self.uri, holdout=0)
 
     def run(self, case):
