@@ -80,6 +80,31 @@ def demo(task: str, **network: Any) -> TrainJob:
     )
 
 
+def small(task: str, **network: Any) -> TrainJob:
+    """Return what two cores without a GPU train in hours: `tiny`, on photos of half a megapixel.
+
+    Photos have 96 pixels or more on the shorter side, times the scale.
+    """
+    model = dataclasses.replace(SIZES["tiny"], **network)
+    return TrainJob(
+        task=task,
+        model=model,
+        train=TrainConfig(
+            steps=20_000,
+            global_batch=8,
+            patch_px=64 * model.scale,
+            stages=(Stage(first_step=16_000, patch_px=96 * model.scale, global_batch=6),),
+            lr=2e-3,
+            warmup_steps=200,
+            flat_steps=6_000,
+            betas=(0.9, 0.99),
+            checkpoint_every=1_000,
+        ),
+        # Small photos are decoded in no time: many of them in a batch, a few crops of each.
+        data=DataConfig(crops_per_visit=4, visits_per_window=8),
+    )
+
+
 def debug(job: TrainJob) -> TrainJob:
     """Return six steps of a job, in two stages, on a network of 16 thousand parameters.
 
@@ -144,6 +169,11 @@ RECIPES: dict[str, TrainJob] = {
     # Goal: set5-x4 32.92, set14-x4 29.09 (SwinIR); 33.04, 29.23 (HAT).
     "sr-x4": super_resolution("sr-x4", 4),
     "sr-x4-blind": super_resolution("sr-x4-blind", 4),
+    # Two to three hours on two cores.
+    "tiny-denoise": small("denoise-gaussian"),
+    "tiny-jpeg": small("jpeg"),
+    "tiny-sr-x2": small("sr-x2", scale=2),
+    "tiny-sr-x4": small("sr-x4", scale=4),
     # Minutes on two cores, by measurement: README.md has the scores of the first.
     "demo": demo("denoise-gaussian-25"),
     "demo-jpeg": demo("jpeg"),
