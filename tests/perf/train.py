@@ -3,27 +3,26 @@
     python -m tests.perf.train
 
 Both train on as many processes with the same threads; the bare loop has one batch in memory and
-nothing else to do, so it is the limit. The run that Ray feeds reads photos of 2040 x 1356 as PNG,
-degrades crops of 64 x 64, takes checkpoints, and loses a worker on the way.
+nothing else to do, so it is the limit. The run that Ray feeds reads photos of 2040 x 1356, as PNG
+or as the tiles of `laformer prepare --tiles`, degrades crops of 64 x 64, takes checkpoints, and
+loses a worker on the way.
 """
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
-import signal
+import shutil
 import socket
 import tempfile
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tests.perf import measure
+from tests.perf.diary import Diary, Killer, fed
 
 BATCH, PATCH = 4, 64
 LOG_EVERY = 5
@@ -38,26 +37,35 @@ class Case(NamedTuple):
     num_workers: int
     steps: int
     checkpoint_every: int
+    source: str = "photos"
+    loses_worker: bool = True
 
     def __str__(self):
-        return f"{self.size}, {self.num_workers} workers"
+        return f"{self.size}, {self.num_workers} workers, {self.source}"
 
 
-CASES = (Case("tiny", 2, 300, 50), Case("tiny", 1, 150, 50), Case("small", 2, 75, 25))
-QUICK = (Case("tiny", 1, 40, 10),)
+CASES = (
+    Case("tiny", 2, 300, 50),
+    Case("tiny", 2, 300, 50, "tiles"),
+    Case("tiny", 1, 150, 50),
+    Case("small", 2, 75, 25),
+)
+QUICK = (Case("tiny", 1, 40, 10, loses_worker=False),)
 
 
 @measure.in_recycled_memory
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, help="folder of photos; scikit-image's otherwise")
-    parser.add_argument("--quick", action="store_true", help="one short run")
+    parser.add_argument("--quick", action="store_true", help="one short run, that loses none")
     arguments = parser.parse_args()
     from jobs.cluster import connected
 
     found, num_photos = {}, 2 if arguments.quick else 4
     with tempfile.TemporaryDirectory() as scratch, connected():
         feed = Feed(Path(scratch), arguments.photos, num_photos)
+        if not arguments.quick:
+            feed.pack()
         for case in QUICK if arguments.quick else CASES:
             before = bare_steps_per_s(case)
             fed = feed.run(case)
@@ -133,46 +141,6 @@ def bare_loop(rank, case, port, result):
         dist.destroy_process_group()
 
 
-@dataclass(frozen=True)
-class Diary:
-    """Writes what rank 0 tells, with time and process, a line of JSON each."""
-
-    path: str
-
-    def __call__(self):
-        return self
-
-    def log(self, step, metrics):
-        line = {"step": step, "at": time.time(), "pid": os.getpid()} | metrics
-        with Path(self.path).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def picture(self, step, name, pixels):
-        pass
-
-    def close(self):
-        pass
-
-    def lines(self):
-        path = Path(self.path)
-        text = path.read_text() if path.exists() else ""
-        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-
-
-class Fed(NamedTuple):
-    """What a run by Ray did."""
-
-    steps_per_s: float
-    """Between checkpoints."""
-    data_wait_fraction: float
-    checkpoint_s: float
-    """What one takes from training."""
-    restart_s: float
-    """From the death of a worker to the next steps that are logged."""
-    worker_mb: float
-    """Largest resident set of a training worker."""
-
-
 class Feed:
     """A manifest of photos, and runs that Ray feeds from it."""
 
@@ -181,16 +149,29 @@ class Feed:
         from pipelines.indexing import index
         from tests.perf.stream import mosaics
 
-        self.folder, self.uri = folder, str(folder / "photos.parquet")
+        self.folder = folder
         mosaics(photos, folder / "photos", num_photos)
-        index(Folders(root=str(folder / "photos")), self.uri, holdout=0)
+        index(Folders(root=str(folder / "photos")), self.uri("photos"), holdout=0)
+
+    def uri(self, source):
+        """Return where the manifest of photos or of tiles is."""
+        return str(self.folder / f"{source}.parquet")
+
+    def pack(self):
+        """Write the tiles of the photos."""
+        from pipelines import manifest, packing
+
+        catalogue = manifest.read(self.uri("photos"))
+        shutil.copy(self.uri("photos"), self.uri("tiles"))
+        list(packing.pack(catalogue, str(self.folder / "shards"), self.uri("tiles")))
 
     def run(self, case):
-        """Train under Ray, kill rank 0 after three quarters, and return what came of it."""
-        diary = Diary(str(self.folder / f"{case.size}-{case.num_workers}.jsonl"))
-        killer = Killer(diary, case.steps * 3 // 4)
+        """Train under Ray, kill rank 0 after three quarters if so, and return what came of it."""
+        diary = Diary(str(self.folder / f"{case}.jsonl"))
+        killer = Killer(diary, case.steps * 3 // 4 if case.loses_worker else None)
         killer.start()
         self.trainer(case, diary).fit()
+        killer.done = True
         return fed(case, diary.lines(), killer)
 
     def trainer(self, case, diary):
@@ -210,9 +191,11 @@ class Feed:
 
         options = {"seed": 0, "global_batch": BATCH, "crops_per_visit": 16, "visits_per_window": 2}
         task = TASKS["denoise-gaussian"]
-        stream = TrainingStream.create((self.uri,), task=task, patch_px=PATCH, plan_options=options)
+        uri = self.uri(case.source)
+        stream = TrainingStream.create((uri,), task=task, patch_px=PATCH, plan_options=options)
         black = np.zeros((16, 16, 3), np.uint8)
-        name, self.notices = f"{case.size}-{case.num_workers}", Notices.create()
+        name = f"{case.size}-{case.num_workers}-{case.source}"
+        self.notices = Notices.create()
         job = WorkerJob(
             model=SIZES[case.size],
             train=train_config(case),
@@ -239,60 +222,18 @@ class Feed:
         )
 
 
-class Killer(threading.Thread):
-    """Kills rank 0 as it logs a step, and remembers when; looks how large it is until then."""
-
-    def __init__(self, diary, step):
-        super().__init__(daemon=True)
-        self.diary, self.step = diary, step
-        self.killed_at, self.peak_mb = 0.0, 0.0
-
-    def run(self):
-        while not self.killed_at:
-            time.sleep(0.2)
-            for line in self.diary.lines()[-1:]:
-                status = Path(f"/proc/{line['pid']}/status").read_text()
-                peak = next(each for each in status.splitlines() if each.startswith("VmHWM"))
-                self.peak_mb = int(peak.split()[1]) / 1024
-                if line["step"] >= self.step:
-                    self.killed_at = time.time()
-                    os.kill(line["pid"], signal.SIGKILL)
-
-
-def fed(case, lines, killer):
-    """Return the numbers of a run from its diary."""
-    logs = [line for line in lines if "data_wait_fraction" in line]
-    pid = logs[0]["pid"]
-    before = [line for line in logs if line["pid"] == pid]
-    # The first interval is that of the first samples.
-    pairs = list(itertools.pairwise(before))
-    plain, saving = [], []
-    for first, second in pairs:
-        saved = first["step"] % case.checkpoint_every == 0
-        (saving if saved else plain).append(second["at"] - first["at"])
-    interval_s = sum(plain) / len(plain)
-    again = next(line for line in logs if line["pid"] != pid)
-    return Fed(
-        steps_per_s=LOG_EVERY / interval_s,
-        data_wait_fraction=sum(line["data_wait_fraction"] for line in before[1:]) / len(pairs),
-        checkpoint_s=max(0.0, sum(saving) / len(saving) - interval_s),
-        restart_s=again["at"] - killer.killed_at,
-        worker_mb=killer.peak_mb,
-    )
-
-
 def table(found):
     """Print all cases."""
     print(measure.machine())
     print(
-        f"{'':<18}{'bare steps/s':>13}{'fed':>8}{'fed/bare':>10}{'data wait':>11}"
+        f"{'':<26}{'bare steps/s':>13}{'fed':>8}{'fed/bare':>10}{'data wait':>11}"
         f"{'checkpoint s':>14}{'restart s':>11}{'worker MB':>11}"
     )
     for case, (run, bare) in found.items():
         print(
-            f"{case!s:<18}{bare:>13.2f}{run.steps_per_s:>8.2f}{run.steps_per_s / bare:>10.2f}"
-            f"{run.data_wait_fraction:>11.3f}{run.checkpoint_s:>14.2f}{run.restart_s:>11.1f}"
-            f"{run.worker_mb:>11.0f}"
+            f"{case!s:<26}{bare:>13.2f}{run.steps_per_s:>8.2f}{run.steps_per_s / bare:>10.2f}"
+            f"{run.data_wait_fraction:>11.3f}{run.checkpoint_s:>14.2f}"
+            f"{run.restart_s or 'no kill':>11}{run.worker_mb:>11.0f}"
         )
 
 
@@ -303,7 +244,7 @@ def summary(run, bare):
         "steps_vs_bare_loop": round(run.steps_per_s / bare, 3),
         "data_wait_fraction": round(run.data_wait_fraction, 4),
         "checkpoint_time_fraction": round(run.checkpoint_s / (run.checkpoint_s + between_s), 4),
-        "restart_s": round(run.restart_s, 1),
+        "restart_s": run.restart_s,
     }
 
 
