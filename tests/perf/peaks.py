@@ -31,13 +31,13 @@ def megapixels(sizes):
 def peaks(model, sizes, num_budgets=None):
     """Print the peak memory of an actor by photo and budget; return it by both, in GB."""
     found = {}
-    print(f"{'photo':>8}{'budget':>10}{'peak':>10}{'photo took':>13}   how")
+    print(f"{'photo':>8}{'budget':>10}{'grown by':>10}{'peak':>10}{'photo took':>13}   how")
     for size in sizes:
         for budget in BUDGETS_GB[size][:num_budgets]:
             took = alone(model, size, memory_bytes=int(budget * 2**30))
             found[size, budget] = took["peak_gb"]
             print(
-                f"{size:>5} MP{budget:>7g} GB{took['peak_gb']:>7.2f} GB"
+                f"{size:>5} MP{budget:>7g} GB{took['grown_gb']:>7.2f} GB{took['peak_gb']:>7.2f} GB"
                 f"{took['cpu_s']:>7.0f} CPU s   {took['how']}",
                 flush=True,
             )
