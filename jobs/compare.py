@@ -81,7 +81,7 @@ def pair_of(compared: Compared, row: dict[str, Any]) -> Pair | None:
 
 def opened(uri: str) -> Any:
     """Return (H, W, 3) uint8 as a screen shows it, over white where it is transparent."""
-    if huge.is_huge(uri):
+    if huge.huge_size(uri):
         raise ImageError("too large for a page", "too large")
     return over_white(faithful.opened(storage.get(uri)))
 

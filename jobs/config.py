@@ -232,6 +232,10 @@ class EvaluateJob:
     Parquet file with the scores of all images for each benchmark."""
     lpips: bool = False
     """Measure LPIPS too; the package lpips is to be installed."""
+    niqe: str | None = None
+    """Measure NIQE too: its parameters, the authors' .mat or an .npz, or a folder of good photos.
+
+    To a folder they are fitted, and kept in --out. The name of the score ends with their digest."""
     list: bool = False
     """Show every benchmark, the folders it expects, and which are below --data."""
 

@@ -12,7 +12,8 @@ from jobs.config import EvaluateJob
 from jobs.console import CONSOLE
 from jobs.evaluation import pictures, results
 from jobs.evaluation.contender import contender
-from jobs.evaluation.perceptual import require_lpips
+from jobs.evaluation.perceptual import Besides, require_lpips
+from jobs.evaluation.pristine import pristine
 from jobs.evaluation.scoring import Score, measure, record
 from jobs.evaluation.subjects import subjects
 from jobs.page import Pair
@@ -31,17 +32,21 @@ def run(job: EvaluateJob) -> list[Score]:
         return []
     if job.lpips:
         require_lpips()
+    besides = Besides(job.lpips, pristine(job.niqe) if job.niqe else None)
     model = contender(job.model)
     found = subjects(job, model)
     scores, shown = [], list[Pair]()
     with connected() as cluster:
         for chosen in found:
-            scores.append(measure(chosen, model, cluster, lpips=job.lpips))
+            scores.append(measure(chosen, model, cluster, besides))
             if model.version:
                 record(Registry(), Tracker(), model.version, scores[-1])
             if job.out:
                 shown += pictures.pairs(scores[-1], chosen, model, cluster, len(found))
     CONSOLE.print(results.table(str(model), scores))
+    if job.out and besides.niqe:
+        name = f"{besides.niqe.name}.npz"
+        storage.put(storage.join(storage.absolute(job.out), name), besides.niqe.packed())
     if job.out:
         results.write(storage.absolute(job.out), model, scores, shown)
     return scores

@@ -39,7 +39,7 @@ from laformer.batches import Array
 from laformer.config import InferenceConfig
 from laformer.errors import ModelError
 from laformer.restore import AUTO, Restorer
-from pipelines import huge, images, inventory, receipts, storage
+from pipelines import huge, images, inventory, receipts, shares, storage
 from pipelines.admission import Shared
 from pipelines.inventory import Inventory
 from pipelines.receipts import Ledger, Round
@@ -113,7 +113,7 @@ def run(job: RestoreJob) -> Account:
     if todo.num_rows:
         round_.say(finished=False)
         with connected() as cluster, bar("restoring", todo.num_rows) as progress:
-            stream = restored(job, source.root, target, todo, files=files, cluster=cluster)
+            stream = restored(job, ledger, todo, files=files, cluster=cluster)
             num_bad, gauges, began = 0, Gauges(job.target, RESTORING), time.monotonic()
             for done, receipt in enumerate(round_.keep(stream), start=1):
                 progress.update(done, receipt["key"])
@@ -128,6 +128,7 @@ def run(job: RestoreJob) -> Account:
                 )
                 if num_bad > job.restore.max_bad_fraction * source.table.num_rows:
                     break  # the rest may be as bad; the account tells
+        shares.clear(target, ledger.shares)
     found = account.close(job, round_, source.table, listing(target))
     if job.compare:
         chosen = compare.Compared(source=source.root, target=target, model=model)
@@ -147,8 +148,7 @@ def identity(job: RestoreJob, root: str, model: str) -> dict[str, str]:
 
 def restored(
     job: RestoreJob,
-    source: str,
-    target: str,
+    ledger: Ledger,
     todo: pa.Table,
     *,
     files: dict[str, bytes],
@@ -160,6 +160,7 @@ def restored(
     readable = todo.filter(pc.equal(todo["reason"], ""))
     if not readable.num_rows:
         return
+    source, target = ledger.facts["source"], ledger.target
     cluster.require_shared(source, target)
     pool = cluster.pool(job.restore.actors)
     loader = LoadRestorer(ray.put(files), cluster.threads(pool.actors), job.inference)
@@ -170,8 +171,13 @@ def restored(
         known=(ModelError, MemoryError, torch.OutOfMemoryError),
         attempts=Shared.start(),
         patience_s=job.restore.patience_s,
+        shares=ledger.shares,
     )
-    yield from restoration_stream(readable, stage, pool)
+    photos, others = shares.chosen(readable, stage, pool.actors)
+    if photos:
+        yield from shares.restored(photos, stage, pool)
+    if others.num_rows:
+        yield from restoration_stream(others, stage, pool)
 
 
 def take_over(ledger: Ledger, items: pa.Table, target: str, *, replace: bool) -> None:

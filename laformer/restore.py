@@ -16,7 +16,7 @@ from laformer.batches import Array, to_tensor
 from laformer.config import InferenceConfig
 from laformer.errors import ModelError
 from laformer.model import LAformer
-from laformer.tiles import Grid, Network, Source, restore_tiles
+from laformer.tiles import Grid, Network, Source, Span, restore_tiles
 
 AUTO: Final = InferenceConfig()
 """The choice of those who made none."""
@@ -104,13 +104,18 @@ class Restorer:
         )
 
     def restore_parts(
-        self, source: Source, sink: Callable[[Array], None], shape: tuple[int, int, int]
+        self,
+        source: Source,
+        sink: Callable[[Array], None],
+        shape: tuple[int, int, int],
+        rows: tuple[int, int] | None = None,
     ) -> str:
-        """Restore an image (H, W, C) of any size in tiles; return how.
+        """Restore an image (H, W, C) of any size in tiles, or rows of it; return how.
 
         `source` gives the pixels of a rectangle, `sink` takes the restored rows in order, in the
-        same dtype: what is held is one row of tiles. Raises ModelError when another context than
-        tiles was asked for by name.
+        same dtype: what is held is one row of tiles. `rows` are the first row of the given image
+        whose restored rows are wanted, and the one after the last. Raises ModelError when another
+        context than tiles was asked for by name.
         """
         height, width, channels = shape
         if self.inference.context in ("whole", "stripes"):
@@ -126,9 +131,10 @@ class Restorer:
             tile_px=asked.tile_px,
             overlap_px=asked.overlap_px,
             scale=self.scale,
+            wanted=Span(*rows) if rows else None,
         )
         dtype = source(0, 0, 1, 1).dtype
-        restore_tiles(network, source, lambda rows: sink(to_pixels(rows, dtype)), grid, self.device)
+        restore_tiles(network, source, lambda part: sink(to_pixels(part, dtype)), grid, self.device)
         return self._how(f"tiles {asked.tile_px}/{asked.overlap_px}", attempts)
 
     def _attempts(self) -> Attempts:

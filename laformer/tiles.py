@@ -40,6 +40,8 @@ class Grid:
     """Least overlap of neighbours in pixels of lq; the last ones of a row or column share more."""
     scale: int = 1
     """Side of the restored image over that of lq."""
+    wanted: "Span | None" = None
+    """Rows of lq whose restored rows are wanted; all of them when not given."""
 
     @property
     def rows(self) -> list["Span"]:
@@ -104,14 +106,18 @@ def restore_tiles(
     """Restore an image tile by tile; memory is one row of tiles, whatever the height.
 
     `source` is asked for each tile once, from the top and in each row of tiles from the left;
-    `sink` is told each restored row once, from the top, in units of the full range.
+    `sink` is told each restored row once, from the top, in units of the full range. Rows come out
+    the same to the bit whether others are wanted beside them or not.
     """
     scale, rows, columns = grid.scale, grid.rows, grid.columns
+    wanted = grid.wanted or Span(0, grid.height)
     falling, across = (windows(side, grid.overlap_px, scale) for side in (rows, columns))
     bands = [*pairwise(rows), (rows[-1], Span(grid.height, grid.height))]
     # Rows above the next band of tiles are finished; those it shares are carried down to it.
     carried: Array | None = None
     for (place, following), weights in zip(bands, falling, strict=True):
+        if place.stop <= wanted.start or place.start >= wanted.stop:
+            continue
         band: Array | None = None
         for column, restored in _restored(network, source, place, columns, device):
             if band is None:
@@ -124,7 +130,10 @@ def restore_tiles(
         if carried is not None:
             band[: len(carried)] += carried
         finished = (following.start - place.start) * scale
-        sink(band[:finished])
+        above = max(0, wanted.start - place.start) * scale
+        below = min(finished, (wanted.stop - place.start) * scale)
+        if below > above:
+            sink(band[above:below])
         carried = band[finished:].copy()
 
 

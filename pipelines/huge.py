@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -31,10 +31,25 @@ _MARGIN: Final = 4
 """Rows around a band of alpha that bicubic enlargement looks at, and more."""
 
 Pixels: TypeAlias = np.ndarray[Any, Any]
-Parts: TypeAlias = Callable[
-    [Callable[[int, int, int, int], Pixels], Callable[[Pixels], None], tuple[int, int, int]], str
-]
-"""Restores an image (H, W, C) given by rectangles (top, left, height, width), row by row; how."""
+Rows: TypeAlias = tuple[int, int]
+"""The first row of an upright photo, and the one after the last."""
+
+
+class Parts(Protocol):
+    """Restores an image that is not held."""
+
+    def __call__(
+        self,
+        source: Callable[[int, int, int, int], Pixels],
+        sink: Callable[[Pixels], None],
+        shape: tuple[int, int, int],
+        rows: Rows | None = None,
+        /,
+    ) -> str:
+        """Restore an image (H, W, C), or rows of it; return how.
+
+        `source` gives a rectangle (top, left, height, width), `sink` takes the rows in order.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +72,22 @@ class Written:
     """How the network went through it."""
 
 
-def is_huge(uri: str) -> bool:
-    """Tell whether this is a TIFF above `images.MAX_PIXELS`; reads its first tags alone."""
+def huge_size(uri: str) -> tuple[int, int] | None:
+    """Return height and width of a TIFF above `images.MAX_PIXELS`, upright; None for all else.
+
+    Reads its first tags alone.
+    """
     if not uri.lower().endswith(SUFFIXES):
-        return False
+        return None
     try:
         height, width = size_of(lambda at, num: storage.get_range(uri, at, num))
     except (struct.error, KeyError, StorageError):
-        return False  # whoever reads it whole says what is wrong with it
-    return height * width > images.MAX_PIXELS
+        return None  # whoever reads it whole says what is wrong with it
+    return (height, width) if height * width > images.MAX_PIXELS else None
 
 
 def size_of(read: Callable[[int, int], bytes]) -> tuple[int, int]:
-    """Return height and width of the first page of a TIFF, given what reads bytes of it."""
+    """Return height and width of the first page of a TIFF, upright, given what reads its bytes."""
     head = read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2], "<")
     big = struct.unpack_from(order + "H", head, 2)[0] == 43
@@ -77,21 +95,23 @@ def size_of(read: Callable[[int, int], bytes]) -> tuple[int, int]:
     (start,) = struct.unpack_from(order + word, head, 8 if big else 4)
     (num,) = struct.unpack(order + count, read(start, struct.calcsize("<" + count)))
     entries = read(start + struct.calcsize("<" + count), min(num, 4096) * entry_bytes)
-    sides = {}
+    sides = {tiff.ORIENTATION: 1}
     for at in range(0, len(entries), entry_bytes):
         tag, kind = struct.unpack_from(order + "HH", entries, at)
-        if tag in (tiff.WIDTH, tiff.HEIGHT):
+        if tag in (tiff.WIDTH, tiff.HEIGHT, tiff.ORIENTATION):
             letter = {3: "H", 16: "Q"}.get(kind, "I")
             value_at = at + 4 + struct.calcsize("<" + word)
             (sides[tag],) = struct.unpack_from(order + letter, entries, value_at)
-    return sides[tiff.HEIGHT], sides[tiff.WIDTH]
+    height, width = sides[tiff.HEIGHT], sides[tiff.WIDTH]
+    return regions.upright_size(height, width, sides[tiff.ORIENTATION])
 
 
-def restore_file(source: str, target: str, parts: Parts) -> Written:
+def restore_file(source: str, target: str, parts: Parts, rows: Rows | None = None) -> Written:
     """Restore a TIFF that is too large to be held, from uri to uri; the target whole or not at all.
 
-    A remote source is copied to the temporary folder first, and a remote target is made there.
-    Raises ImageError for what cannot be read by regions, or goes into another format.
+    With `rows` it has the restored ones of these alone. A remote source is copied to the temporary
+    folder first, and a remote target is made there. Raises ImageError for what cannot be read by
+    regions, or goes into another format.
     """
     if not target.lower().endswith(SUFFIXES):
         raise ImageError(f"{target} is no TIFF, and too large for anything else; use .tif")
@@ -99,20 +119,24 @@ def restore_file(source: str, target: str, parts: Parts) -> Written:
         bands = Bands.of(path)
         height, width = bands.size
         with scratch.open("wb") as file:
-            picture = Picture(bands, file)
-            how = parts(bands.cut, picture.write, (height, width, bands.channels))
+            picture = Picture(bands, file, rows or (0, height))
+            how = parts(bands.cut, picture.write, (height, width, bands.channels), rows)
             picture.close()
-        with scratch.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Written(
             height=height,
             width=width,
             out_height=picture.done,
             out_width=picture.out_width,
             num_bytes=scratch.stat().st_size,
-            sha256=sha256,
+            sha256=sha256_of(scratch),
             how=how,
         )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileBytes:
@@ -182,21 +206,23 @@ class Bands:
 class Picture:
     """A TIFF that grows with the restored rows; alpha and what the file says come from `bands`."""
 
-    def __init__(self, bands: Bands, file: Any) -> None:
+    def __init__(self, bands: Bands, file: Any, rows: Rows) -> None:
         self.bands, self.file, self.done, self.out_width = bands, file, 0, 0
+        self.rows = rows
         self.mosaic: Mosaic | None = None
         # Bands of pixels and of alpha are asked for by turns: each has its own last band.
         self.alpha = replace(bands) if bands.has_alpha else None
 
     def write(self, rows: Pixels) -> None:
         """Take the next restored rows."""
-        height, width = self.bands.size
+        first, last = self.rows
+        width = self.bands.size[1]
         scale = rows.shape[1] // width
         if self.mosaic is None:
-            sides = (height * scale, width * scale)
+            sides = ((last - first) * scale, width * scale)
             self.mosaic = Mosaic(self.file, *sides, with_alpha=self.alpha is not None)
         if self.alpha is not None:
-            top, num = self.done // scale, len(rows) // scale
+            top, num = first + self.done // scale, len(rows) // scale
             rows = np.dstack((rows, alpha_rows(self.alpha, top, num, scale)))
         self.mosaic.write(rows)
         self.done, self.out_width = self.done + len(rows), rows.shape[1]

@@ -6,6 +6,7 @@ the BigTIFF design.
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
@@ -53,6 +54,12 @@ class Mosaic:
             self._write_tiles(waiting[:TILE_PX])
             self.rows = [waiting[TILE_PX:]]
 
+    def append(self, tiles: Iterable[bytes], samples: int, bits: int) -> None:
+        """Take the next rows of tiles as another mosaic of this width has packed them."""
+        self.shape = (samples, bits)
+        for packed in tiles:
+            self._place(packed)
+
     def close(self, profile: bytes | None, said: exif.Directories) -> None:
         """Write what is left, and the directory with a colour profile and what `said` tells."""
         if any(map(len, self.rows)):
@@ -77,10 +84,12 @@ class Mosaic:
         for left in range(0, whole.shape[1], TILE_PX):
             tile = whole[:, left : left + TILE_PX].copy()
             tile[:, 1:] -= whole[:, left : left + TILE_PX - 1]
-            packed = zlib.compress(tile.tobytes(), _LEVEL)
-            self.offsets.append(self._aligned())
-            self.num_bytes.append(len(packed))
-            self.file.write(packed)
+            self._place(zlib.compress(tile.tobytes(), _LEVEL))
+
+    def _place(self, packed: bytes) -> None:
+        self.offsets.append(self._aligned())
+        self.num_bytes.append(len(packed))
+        self.file.write(packed)
 
     def _aligned(self) -> int:
         """Return where the file ends, after making that even."""

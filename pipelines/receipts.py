@@ -3,6 +3,7 @@
     TARGET/.laformer/JOB/job.json             what the job is, and which round is under way
     TARGET/.laformer/JOB/ROUND/part-*.parquet receipts, written after the images they are about
     TARGET/.laformer/JOB/report.json, .html   what came of it
+    TARGET/.laformer/JOB/shares/              rows of huge photos, while the job runs (shares.py)
 
 A job is what changes pixels or names: another source, version or option is another one, and the
 target holds the results of at most one of them under each name (docs/adr/0011-receipts.md).
@@ -118,6 +119,11 @@ class Ledger:
     def folder(self) -> str:
         """Return where everything about the job is."""
         return storage.join(self.target, FOLDER, self.name)
+
+    @property
+    def shares(self) -> str:
+        """Return where, below the target, actors leave their shares of one huge photo."""
+        return f"{FOLDER}/{self.name}/shares"
 
     def begin(self, *, again: bool) -> "Round":
         """Return the round that is under way, or a new one when `again` is asked of a finished one.

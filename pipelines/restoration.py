@@ -66,6 +66,8 @@ class Stage:
     """Where is noted which images are under way."""
     patience_s: float = 300.0
     """How long storage may be away before the job ends."""
+    shares: str = ""
+    """Folder below the target for what several actors make of one photo (pipelines/shares.py)."""
 
     @property
     def expected(self) -> tuple[type[Exception], ...]:
@@ -117,13 +119,17 @@ class RestoreActor:
         started = time.perf_counter()
         try:
             uri = located(self.stage, receipt.key)
-            if self.parts is not None and huge.is_huge(uri):
+            if self.parts is not None and huge.huge_size(uri):
                 receipt = self._huge(receipt, uri, self.parts)
             else:
                 receipt = self._held(receipt, uri, num_bytes)
         except self.stage.expected as error:
             receipt = refused(receipt, error)
         return replace(receipt, seconds=time.perf_counter() - started)
+
+    def rows(self, _: Receipt) -> huge.Rows | None:
+        """Return the rows of a huge image that this actor restores; None for all."""
+        return None
 
     def _held(self, receipt: Receipt, uri: str, num_bytes: int) -> Receipt:
         """Restore an image that is held whole."""
@@ -143,9 +149,9 @@ class RestoreActor:
                 return written(self.stage, receipt, restored_photo(photo, pixels), original)
 
     def _huge(self, receipt: Receipt, uri: str, parts: huge.Parts) -> Receipt:
-        """Restore an image that cannot be held."""
-        target = storage.join(self.stage.target, receipt.target_key)
-        made = self.device.submit(huge.restore_file, uri, target, parts).result()
+        """Restore an image that cannot be held, or the rows of it that are wanted."""
+        target, rows = storage.join(self.stage.target, receipt.target_key), self.rows(receipt)
+        made = self.device.submit(huge.restore_file, uri, target, parts, rows).result()
         return replace(
             receipt,
             status="restored",

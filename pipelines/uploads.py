@@ -1,14 +1,16 @@
 """Files too large for memory, to and from storage, whole or not at all."""
 
+import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pipelines import clients, storage
-from pipelines.errors import NameRefusedError, StorageError
+from pipelines.errors import NameRefusedError
 
 PART_BYTES: Final = 2**26
 """Bytes that travel at a time: S3 takes 10,000 parts of an object, here 640 GB."""
@@ -36,14 +38,14 @@ def scratch_file(uri: str) -> Iterator[Path]:
 
     Readers see the old object or the new. Beside a local target, so that it only takes its name.
     """
-    if uri.startswith("gs://"):
-        raise StorageError(f"{uri}: images this large go to a disk or s3:// alone; name one")
     path = None if storage.is_remote(uri) else Path(storage.absolute(uri))
     scratch = storage.tried(uri, lambda: _scratch(path))
     try:
         yield scratch
-        if path is None:
-            _upload(uri, scratch)
+        if path is None and uri.startswith("gs://"):
+            storage.tried(uri, lambda: _upload_gs(uri.removeprefix("gs://"), scratch))
+        elif path is None:
+            _upload_s3(uri, scratch)
         else:
             storage.tried(uri, lambda: _rename(scratch, path))
     except OSError as error:
@@ -84,7 +86,24 @@ def _umask() -> int:
     return mask
 
 
-def _upload(uri: str, path: Path) -> None:
+def _upload_gs(place: str, path: Path) -> None:
+    """Upload under a hidden name and let Google copy that object.
+
+    An upload that fails is closed, and would be there, cut off, under its name.
+    """
+    client = clients.arrow("gs")
+    hidden = f"{place.rpartition('/')[0]}/.{uuid.uuid4().hex}.part"
+    try:
+        with client.open_output_stream(hidden) as stream, path.open("rb") as file:
+            while data := file.read(PART_BYTES):
+                stream.write(data)
+        client.copy_file(hidden, place)
+    finally:
+        with contextlib.suppress(OSError):
+            client.delete_file(hidden)
+
+
+def _upload_s3(uri: str, path: Path) -> None:
     """Upload in parts; an upload that fails is called off and leaves nothing."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     place = {"Bucket": bucket, "Key": key}

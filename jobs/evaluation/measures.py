@@ -12,7 +12,9 @@ from laformer.blocking import psnr_b
 from pipelines.protocols import Protocol
 
 LPIPS = "lpips"
-"""The one measure that no protocol asks for: a user does, with --lpips."""
+"""A measure that no protocol asks for: a user does, with --lpips."""
+NIQE = "niqe-"
+"""Begins the name of NIQE, which ends with the digest of what it takes good photos to be like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Kind:
 
 
 def _unavailable(*_: Any) -> float:
-    raise RuntimeError("LPIPS is computed by the network that a worker has loaded")
+    raise RuntimeError("LPIPS and NIQE are computed by what a worker has loaded")
 
 
 MEASURES: dict[str, Kind] = {
@@ -48,6 +50,14 @@ MEASURES: dict[str, Kind] = {
     LPIPS: Kind(title="LPIPS", of=_unavailable, more_is_better=False),
 }
 """By the name that a protocol and a row of scores have for them."""
+
+
+def kind(name: str) -> Kind:
+    """Return what is known of a measure; NIQE is another one under other parameters."""
+    if name.startswith(NIQE):
+        title = f"NIQE {name.removeprefix(NIQE)}"
+        return Kind(title=title, of=_unavailable, more_is_better=False)
+    return MEASURES[name]
 
 
 @dataclass(frozen=True)

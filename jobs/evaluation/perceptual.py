@@ -1,15 +1,41 @@
-"""LPIPS: a distance between the features of a network that others trained; not installed here."""
+"""What a user may ask for besides a protocol: LPIPS, whose network others trained, and NIQE.
+
+LPIPS is a distance between features of that network, and its package is not installed here.
+"""
 
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 
 from jobs.errors import JobError
+from jobs.evaluation.measures import LPIPS
+from laformer.niqe import Pristine, niqe
 
 PACKAGE = "lpips"
+
+Compared: TypeAlias = Callable[[Any, Any], float]
+"""Restored and gt (H, W, C), in 8-bit levels, to the number."""
+
+
+@dataclass(frozen=True)
+class Besides:
+    """What is measured whatever the protocol, as a value that can be sent to a worker."""
+
+    lpips: bool = False
+    """Whether LPIPS is."""
+    niqe: Pristine | None = None
+    """What NIQE takes good photos to be like; None: it is not measured."""
+
+    def load(self) -> dict[str, Compared]:
+        """Return what measures, by the name of its number."""
+        found: dict[str, Compared] = {LPIPS: load_lpips()} if self.lpips else {}
+        if pristine := self.niqe:
+            found[pristine.name] = lambda restored, _: niqe(restored, pristine)
+        return found
 
 
 def require_lpips() -> None:
@@ -21,7 +47,7 @@ def require_lpips() -> None:
         )
 
 
-def load_lpips() -> Callable[[Any, Any], float]:
+def load_lpips() -> Compared:
     """Return LPIPS of AlexNet, version 0.1, of two images (H, W, C) in 8-bit levels.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",

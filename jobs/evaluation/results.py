@@ -12,7 +12,7 @@ from jobs import page, place
 from jobs.console import say
 from jobs.evaluation.contender import Contender
 from jobs.evaluation.intervals import LEVEL, RESAMPLES, Interval
-from jobs.evaluation.measures import MEASURES
+from jobs.evaluation.measures import kind
 from jobs.evaluation.pictures import CROP_PX
 from jobs.evaluation.scoring import Score, parquet
 from jobs.page import Pair
@@ -39,12 +39,12 @@ def table(model: str, scores: Iterable[Score]) -> Table:
         what = f"{found.benchmark}\n{found.protocol}\n{counted(found)}"
         for name in found.measures:
             is_first = name == found.measures[0]
-            kind = MEASURES[name]
-            restored = kind.text(found.means[name])
+            known = kind(name)
+            restored = known.text(found.means[name])
             shown.add_row(
                 what if is_first else "",
-                f"{kind.title}, {kind.unit}" if kind.unit else kind.title,
-                kind.text(found.means[f"input_{name}"]),
+                f"{known.title}, {known.unit}" if known.unit else known.title,
+                known.text(found.means[f"input_{name}"]),
                 f"{restored}\n{between(name, found.intervals[name])}",
                 "\n".join(published(found.benchmark)) or "-" if name == "psnr_db" else "",
                 end_section=name == found.measures[-1],
@@ -61,7 +61,7 @@ def between(name: str, interval: Interval | None) -> str:
     """Return an interval as it is printed."""
     if interval is None:
         return "-"
-    return f"{MEASURES[name].text(interval.low)} to {MEASURES[name].text(interval.high)}"
+    return f"{kind(name).text(interval.low)} to {kind(name).text(interval.high)}"
 
 
 def published(benchmark: str) -> list[str]:
@@ -121,7 +121,7 @@ def benchmark_as_json(found: Score) -> dict[str, Any]:
                 "input": number(found.means[f"input_{name}"]),
                 "restored": number(found.means[name]),
                 "interval": ends(found.intervals[name]),
-                "more_is_better": MEASURES[name].more_is_better,
+                "more_is_better": kind(name).more_is_better,
             }
             for name in found.measures
         },
@@ -188,10 +188,10 @@ def lines(found: Score) -> Iterable[page.Score]:
         yield page.Score(
             benchmark=found.benchmark,
             protocol=found.protocol,
-            metric=MEASURES[name].title,
+            metric=kind(name).title,
             before=found.means[f"input_{name}"],
             after=found.means[name],
             num_images=len(found.rows),
             note="; ".join(notes),
-            more_is_better=MEASURES[name].more_is_better,
+            more_is_better=kind(name).more_is_better,
         )

@@ -18,8 +18,8 @@ from jobs.console import bar
 from jobs.errors import JobError
 from jobs.evaluation.contender import Contender
 from jobs.evaluation.intervals import Interval
-from jobs.evaluation.measures import LPIPS, MEASURES, Scorer, fed
-from jobs.evaluation.perceptual import load_lpips
+from jobs.evaluation.measures import MEASURES, NIQE, Scorer, fed
+from jobs.evaluation.perceptual import Besides
 from jobs.evaluation.subjects import Subject
 from jobs.tracking import Tracker
 from jobs.versions.registry import Registry, Version
@@ -31,6 +31,7 @@ from pipelines.validation import judged
 
 BEFORE = "input_"
 """Begins the name of a measure of the degraded input."""
+NOTHING = Besides()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,9 @@ class Score:
 
     @cached_property
     def measures(self) -> tuple[str, ...]:
-        """Return what was measured, as `MEASURES` names it."""
-        return tuple(name for name in MEASURES if name in self.rows[0])
+        """Return what was measured, as `measures.kind` knows it."""
+        further = (name for name in self.rows[0] if name.startswith(NIQE))
+        return tuple(name for name in (*MEASURES, *further) if name in self.rows[0])
 
     @cached_property
     def means(self) -> dict[str, float]:
@@ -82,7 +84,9 @@ class Score:
         return [0.0 if after == before else after - before for after, before in both]
 
 
-def measure(chosen: Subject, model: Contender, cluster: Cluster, *, lpips: bool = False) -> Score:
+def measure(
+    chosen: Subject, model: Contender, cluster: Cluster, besides: Besides = NOTHING
+) -> Score:
     """Restore every image of a benchmark on the cluster and score it."""
     cluster.require_shared(*chosen.roots)
     pool = cluster.pool(most=len(chosen.keys))
@@ -90,7 +94,7 @@ def measure(chosen: Subject, model: Contender, cluster: Cluster, *, lpips: bool 
         {"keys": list(keys), "sizes": list(sizes)}
         for keys, sizes in zip(chosen.keys, chosen.sizes, strict=True)
     ]
-    arguments = (chosen, model.loader(chosen.benchmark), lpips)
+    arguments = (chosen, model.loader(chosen.benchmark), besides)
     rows = []
     with bar(f"evaluating {chosen.benchmark.name}", len(items)) as progress:
         for row in actor_stream(items, Measure, arguments, pool):
@@ -151,11 +155,10 @@ class Measure:
         self,
         chosen: Subject,
         loader: Callable[[], Any],
-        lpips: bool = False,
+        besides: Besides = NOTHING,
     ) -> None:
         self.view = Viewer(chosen, loader)
-        further = {LPIPS: load_lpips()} if lpips else {}
-        self.score = Scorer(chosen.benchmark.protocol, further)
+        self.score = Scorer(chosen.benchmark.protocol, besides.load())
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return the scores of one image."""

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laformer.tiles import Grid, restore_tiles, spans, windows
+from laformer.tiles import Grid, Span, restore_tiles, spans, windows
 
 
 def larger(scale):
@@ -111,3 +111,21 @@ def test_where_tiles_disagree_one_fades_into_the_other(scale):
     row = found[0, :, 0]
     assert (np.diff(row) >= 0).all()
     assert (np.diff(row) <= 1 / (8 * scale) + 1e-6).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(grid=grids, scale=st.integers(1, 3), data=st.data())
+def test_rows_are_the_same_to_the_bit_whether_others_are_wanted_or_not(grid, scale, data):
+    height, width, tile_px, overlap_px = grid
+    first = data.draw(st.integers(0, height - 1))
+    last = data.draw(st.integers(first + 1, height))
+    pixels = np.random.default_rng(0).random((height, width, 1), np.float32)
+    options = {"tile_px": tile_px, "overlap_px": overlap_px, "scale": scale}
+
+    def network(lq):  # the answer depends on where the tile lies
+        return larger(scale)(lq * lq.mean())
+
+    whole, _ = restored(pixels, network, **options)
+    found, asked = restored(pixels, network, wanted=Span(first, last), **options)
+    np.testing.assert_array_equal(found, whole[first * scale : last * scale])
+    assert all(top < last and top + tall > first for top, _, tall, _ in asked)

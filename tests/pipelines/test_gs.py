@@ -4,16 +4,20 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow.fs import FileSelector
 
-from pipelines import manifest, storage
+from pipelines import huge, images, manifest, storage, uploads
+from pipelines.clients import arrow
 from pipelines.config import Folders
 from pipelines.errors import OutageError, StorageError
 from pipelines.indexing import index
 from pipelines.plan import Span
 from pipelines.training import CropReader
+from tests.pipelines.test_huge import pixels, repeated, small_limit, tiled  # noqa: F401
 from tests.pipelines.test_indexing import here  # noqa: F401 - a fixture
 from tests.pipelines.test_training import digests, photo, stream, write_photos
 
@@ -95,3 +99,37 @@ def test_samples_from_a_bucket_are_those_from_a_disk(bucket, tmp_path, here):  #
     blocks = [CropReader(stream(each)).read(span) for each in (local, uri)]
     assert digests(blocks[0]) == digests(blocks[1])
     assert np.array_equal(blocks[0]["sample_id"], blocks[1]["sample_id"])
+
+
+def test_a_huge_photo_goes_from_a_bucket_to_a_bucket_whole_or_not_at_all(
+    bucket,
+    tmp_path,
+    small_limit,  # noqa: F811
+    monkeypatch,
+):
+    array = pixels()
+    storage.put(f"{bucket}/huge/a.tif", Path(tiled(tmp_path / "a.tif", array)).read_bytes())
+    assert huge.huge_size(f"{bucket}/huge/a.tif") == array.shape[:2]
+    huge.restore_file(f"{bucket}/huge/a.tif", f"{bucket}/huge/b.tif", repeated())
+    again = images.decode(storage.get(f"{bucket}/huge/b.tif"), max_pixels=10**7)
+    np.testing.assert_array_equal(again.pixels, array)
+
+    monkeypatch.setattr(uploads.clients, "arrow", lambda _: Failing(arrow("gs")))
+    with pytest.raises(StorageError), uploads.scratch_file(f"{bucket}/huge/c.tif") as path:
+        path.write_bytes(b"content")
+    monkeypatch.undo()
+    keys = arrow("gs").get_file_info(FileSelector("tests/huge"))
+    assert sorted(each.base_name for each in keys) == ["a.tif", "b.tif"]
+
+
+class Failing:
+    """A client whose copies are refused."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def copy_file(self, *_):
+        raise PermissionError("denied")
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)

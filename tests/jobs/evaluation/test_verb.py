@@ -1,22 +1,29 @@
 """`laformer evaluate` from folders to scores: networks of every shape, and no registry."""
 
 import dataclasses
+import importlib.machinery
 import json
+import sys
+import types
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from jobs import evaluate
 from jobs.config import EvaluateJob
 from jobs.errors import JobError
-from jobs.evaluation import subjects
+from jobs.evaluation import results, subjects
 from jobs.evaluation.contender import contender
+from jobs.evaluation.perceptual import Besides
 from jobs.evaluation.pictures import chosen_keys
+from jobs.evaluation.pristine import pristine
 from jobs.evaluation.scoring import Measure, Score, measure
 from laformer import checkpoint
 from laformer.loop import State
 from laformer.model import LAformer
+from laformer.niqe import Pristine, usual_window
 from laformer.restore import Restorer
 from pipelines import images
 from pipelines.images import Photo
@@ -121,6 +128,54 @@ def test_what_cannot_be_measured_is_explained(data, tmp_path):
             evaluate.run(job)
     with pytest.raises(ValueError, match="no model to measure; name one with --model"):
         EvaluateJob()
+
+
+def test_niqe_is_called_by_the_parameters_it_has(data, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("gt/9_clean.png", "data/9_rain.png"):
+        lay(tmp_path / "data/RainDrop" / name, rng.integers(0, 256, (192, 192, 3), np.uint8))
+    made = Pristine(np.zeros(36), np.eye(36), usual_window())
+    (tmp_path / "a.npz").write_bytes(made.packed())
+    besides = Besides(niqe=pristine(str(tmp_path / "a.npz")))
+    model = contender("input")
+    job = EvaluateJob(model="input", benchmark=("raindrop",), data=data)
+    (chosen,) = subjects.subjects(job, model)
+    at = next(i for i, keys in enumerate(chosen.keys) if "9_rain.png" in keys)
+    measured = Measure(chosen, model.loader(chosen.benchmark), besides)
+    row = measured({"keys": list(chosen.keys[at]), "sizes": list(chosen.sizes[at])})
+    assert row[made.name] == row[f"input_{made.name}"] > 0
+    score = Score(benchmark="raindrop", protocol="weather-y", digest="d", rows=(row,))
+    assert score.measures == ("psnr_db", "ssim_uniform11", made.name)
+    title = f"NIQE {made.name.removeprefix('niqe-')}"
+    (line,) = [line for line in results.lines(score) if line.metric == title]
+    assert not line.more_is_better
+    assert not results.benchmark_as_json(score)["measures"][made.name]["more_is_better"]
+    for where, message in ((data, "smaller than a block"), (f"{data}/no.npz", "does not exist")):
+        with pytest.raises(JobError, match=message):
+            pristine(where)
+
+
+def test_lpips_is_given_what_its_package_wants(monkeypatch):
+    """The package is not installed here: what stands in for it says what it was called with."""
+
+    class Network(torch.nn.Module):
+        def forward(self, restored, gt):
+            assert restored.shape == gt.shape == (1, 3, 4, 5)
+            assert restored.dtype == torch.float32
+            return (restored - gt).abs().mean()[None, None, None, None]
+
+    def make(net, verbose):
+        assert (net, verbose) == ("alex", False)
+        return Network()
+
+    package = types.ModuleType("lpips")
+    package.LPIPS, package.__spec__ = make, importlib.machinery.ModuleSpec("lpips", None)
+    monkeypatch.setitem(sys.modules, "lpips", package)
+    (of,) = Besides(lpips=True).load().values()
+    black, white = np.zeros((4, 5, 1), np.uint8), np.full((4, 5, 1), 255, np.uint8)
+    # In its unit black is -1 and white is 1.
+    assert of(white, black) == 2
+    assert of(white.astype(np.float64), white) == 0
 
 
 def test_all_benchmarks_are_listed_with_what_is_there(data, capsys):
