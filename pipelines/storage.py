@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pipelines import clients, faults
+from pipelines import clients, faults, retries
 from pipelines.errors import NameRefusedError, OutageError, StorageError
 from pipelines.faults import Fault
 from pipelines.pages import Bucket, Entry, Page, UnorderedError
@@ -203,6 +203,7 @@ def _attempt(uri: str, work: Callable[[], _T]) -> _T:
                 kind = NameRefusedError if fault.about_name else StorageError
                 kind = OutageError if fault.retry else kind
                 raise kind(_explain(uri, fault, error)) from error
+        retries.count()
         time.sleep(jitter.uniform(0.5, 1) * min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1)))
     raise AssertionError("the last attempt returns or raises")
 
