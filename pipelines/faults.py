@@ -40,10 +40,19 @@ FAULTS = (
         retry=True,
     ),
     Fault(
-        "accessdenied invalidaccesskeyid signaturedoesnotmatch expiredtoken invalidtoken "
-        "requesttimetooskewed allaccessdisabled forbidden nocredentialserror "
+        "accessdenied invalidaccesskeyid signaturedoesnotmatch invalidtoken "
+        "allaccessdisabled forbidden nocredentialserror "
         "partialcredentialserror credentialretrievalerror permissiondenied unauthenticated 401 403",
         "{endpoint} refuses these credentials; check {credentials} and that they allow this",
+    ),
+    Fault(
+        "expiredtoken expiredtokenexception tokenrefreshrequired",
+        "the credentials for {endpoint} have expired; renew {credentials}, then run the same "
+        "command again",
+    ),
+    Fault(
+        "requesttimetooskewed",
+        "{endpoint} finds the clock of this host wrong; set it, by NTP for example",
     ),
     Fault(
         "nosuchbucket",
