@@ -77,18 +77,18 @@ class Proxy:
         self.healed.set()
 
     def chosen(self, verb, path):
-        """Return the kind of harm for a request, None for none."""
+        """Return the kind of harm for a request, None for none, and where in its body."""
         plan = self.plan
         with self.lock:
             self.requests[verb] += 1
             if plan is None or verb not in plan.verbs or plan.key not in path:
-                return None
+                return None, 0.0
             self.asked[verb, path] += 1
-            number = self.asked[verb, path]
-            if random.Random(f"{plan.seed} {verb} {path} {number}").random() >= plan.rate:
-                return None
+            rng = random.Random(f"{plan.seed} {verb} {path} {self.asked[verb, path]}")
+            if rng.random() >= plan.rate:
+                return None, 0.0
             self.harmed[plan.kind] += 1
-            return plan.kind
+            return plan.kind, rng.random()
 
     def close(self):
         self.heal()
@@ -125,7 +125,7 @@ class Request(BaseHTTPRequestHandler):
             super().finish()
 
     def handle_any(self):
-        kind = self.owner.chosen(self.command, self.path)
+        kind, self.place = self.owner.chosen(self.command, self.path)
         size = int(self.headers.get("Content-Length") or 0)
         if kind == "reset" and self.command in WRITES:
             self.rfile.read(size // 2)
@@ -138,7 +138,7 @@ class Request(BaseHTTPRequestHandler):
         elif kind in REFUSALS:
             self.refuse(*REFUSALS[kind])
         else:
-            self.forward(flipped(body) if kind == "flip" else body, kind)
+            self.forward(flipped(body, self.place) if kind == "flip" else body, kind)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - names of the library
 
@@ -147,7 +147,7 @@ class Request(BaseHTTPRequestHandler):
         if kind == "short" and self.command == "GET":
             data = data[: len(data) // 2]
         if kind == "flip" and self.command == "GET":
-            data = flipped(data)
+            data = flipped(data, self.place)
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in OF_THE_CONNECTION:
@@ -197,9 +197,9 @@ class Request(BaseHTTPRequestHandler):
         pass
 
 
-def flipped(data):
-    """Return the bytes with one bit in the middle changed."""
+def flipped(data, place):
+    """Return the bytes with one bit changed, at a place from 0 to 1."""
     if not data:
         return data
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    index = int(place * len(data))
+    return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
