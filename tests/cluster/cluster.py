@@ -56,7 +56,8 @@ def missing():
 class Cluster:
     """All of it, started; `close` leaves nothing behind."""
 
-    def __init__(self):
+    def __init__(self, *, pinned=False):
+        self.pinned = pinned  # each worker host on a core of its own, with one actor
         self.closing = contextlib.ExitStack()
         self.saved, self.hosts = dict(os.environ), {}
         self.skewed = set()
@@ -151,9 +152,12 @@ class Cluster:
         wait_for(f"{self.dashboard}/api/version", 180)
 
     def start_worker(self, name, **environment):
-        host = self.hosts[name]
+        host, cpus, core = self.hosts[name], CPUS, ()
+        if self.pinned:
+            cpus, core = 2, ("taskset", "--cpu-list", str(self.workers().index(name)))
         host.start(
-            *(BIN / "ray", "start", "--block", f"--address={self.address}", f"--num-cpus={CPUS}"),
+            *(*core, BIN / "ray", "start", "--block", f"--address={self.address}"),
+            f"--num-cpus={cpus}",
             *(f"--node-ip-address={host.address}", OBJECT_STORE),
             **environment,
         )
