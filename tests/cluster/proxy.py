@@ -64,12 +64,16 @@ class Proxy:
 
     def harm(self, plan):
         """Begin with this harm, and count from zero."""
+        self.forget()
+        self.healed.clear()
+        self.plan = plan
+
+    def forget(self):
+        """Count from zero."""
         with self.lock:
             self.asked.clear()
             self.harmed.clear()
             self.requests.clear()
-        self.healed.clear()
-        self.plan = plan
 
     def heal(self):
         """Do no more harm; what hangs ends."""

@@ -120,6 +120,7 @@ ROWS = {
 def run(work, row, name):
     """Let one row happen to a job of that name; the cluster is whole again afterwards."""
     began = time.monotonic()
+    work.cluster.proxy.forget()
     try:
         outcome = {"train": trained, "restore": restored}[row.job](work, row, name)
     except NotHereError as error:
