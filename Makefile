@@ -1,5 +1,6 @@
 # make demo    everything once, on real photos: prepare, train, evaluate, promote, restore, one page
 # make test    unit tests and the tests that start a local Ray, a few minutes
+# make test-cluster   the verbs on a cluster of hosts in namespaces of this machine: root, Linux, Ceph
 # Each makes its own environment, so that a missing requirement shows.
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ TEST := .venv-test/bin
 XDIST := --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup check format test test-all demo bench constraints clean
+.PHONY: setup check format test test-all test-cluster demo bench soak constraints clean
 
 setup: .venv/.complete
 
@@ -56,13 +57,19 @@ format: .venv-test/.complete
 	$(TEST)/ruff format .
 
 test: .venv-test/.complete
-	$(TEST)/pytest -m "not slow" $(XDIST) $(ARGS)
+	$(TEST)/pytest -m "not slow and not cluster" $(XDIST) $(ARGS)
 
 test-all: .venv-test/.complete
-	$(TEST)/pytest $(XDIST) --hypothesis-profile=explore $(ARGS)
+	$(TEST)/pytest -m "not cluster" $(XDIST) --hypothesis-profile=explore $(ARGS)
+
+test-cluster: .venv-test/.complete
+	$(TEST)/pytest -m cluster tests/cluster $(ARGS)
 
 bench: .venv-test/.complete
 	$(TEST)/python -m tests.perf.network $(ARGS)
+
+soak: .venv-test/.complete
+	$(TEST)/python -m tests.perf.soak $(ARGS)
 
 constraints: .venv-test/.complete
 	@$(TEST)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from ray._private import ray_constants
 
 from jobs.errors import JobError
 from pipelines.restoration import MOST_THREADS, THREADS, Pool
@@ -32,6 +33,10 @@ ALONE = {
     # Nobody takes the only host away: one process less at every start of the workers.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+
+
+ONLY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch, by default off on those two systems: whether a node has an address for others."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def _start() -> None:
     for name, value in (QUIET | RECYCLE | ALONE).items():
         os.environ.setdefault(name, value)
     cores = os.cpu_count() or 1
-    with hushed():
+    with unreachable(), hushed():
         ray.init(
             address="local",
             # Training workers and the stream that feeds them share the cores: were only the cores
@@ -145,6 +150,25 @@ def _start() -> None:
             log_to_driver=False,
             logging_level="ERROR",
         )
+
+
+@contextmanager
+def unreachable() -> Iterator[None]:
+    """Let a Ray that is started while the body runs listen on loopback alone.
+
+    Its agents, raylet and workers otherwise listen on all addresses of the host.
+    """
+    before, enabled = os.environ.get(ONLY_HERE), ray_constants.ENABLE_RAY_CLUSTER
+    # For the processes that are started; this one has read it when it imported Ray.
+    os.environ[ONLY_HERE], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        if before is None:
+            del os.environ[ONLY_HERE]
+        else:
+            os.environ[ONLY_HERE] = before
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pipelines import clients, faults
+from pipelines import arrival, clients, faults, retries
 from pipelines.errors import NameRefusedError, OutageError, StorageError
 from pipelines.faults import Fault
 from pipelines.pages import Bucket, Entry, Page, UnorderedError
@@ -66,6 +66,10 @@ class _Object:
 
 class _ShortReadError(OSError):
     """Fewer or more bytes arrived than the store announced."""
+
+
+class _DamagedError(OSError):
+    """Other bytes arrived than the store holds."""
 
 
 def absolute(uri: str) -> str:
@@ -203,6 +207,7 @@ def _attempt(uri: str, work: Callable[[], _T]) -> _T:
                 kind = NameRefusedError if fault.about_name else StorageError
                 kind = OutageError if fault.retry else kind
                 raise kind(_explain(uri, fault, error)) from error
+        retries.count()
         time.sleep(jitter.uniform(0.5, 1) * min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1)))
     raise AssertionError("the last attempt returns or raises")
 
@@ -242,10 +247,27 @@ def _read(uri: str) -> bytes:
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise StorageError(f"{path} is a pipe or a device, not a file; remove it")
             with path.open("rb") as file:
-                data, num_bytes = file.read(), os.fstat(file.fileno()).st_size
+                return _whole(file.read(), os.fstat(file.fileno()).st_size)
         case place:
-            with clients.arrow(place.scheme).open_input_file(place.path) as stream:
-                data, num_bytes = stream.read(), stream.size()
+            data, digest = _fetch(place)
+            if digest is not None and not arrival.is_intact(data, digest, place.bucket):
+                # Of the same object twice: other bytes than its digest says are then its own.
+                again, _ = _fetch(place)
+                if again != data:
+                    raise _DamagedError(f"two reads of {len(data)} bytes differ")
+                arrival.trust(place.bucket)
+            return data
+
+
+def _fetch(place: _Object) -> tuple[bytes, str | None]:
+    """Return an object and the digest that the store has of it, if it is one to check."""
+    with clients.arrow(place.scheme).open_input_file(place.path) as stream:
+        data = _whole(stream.read(), stream.size())
+        digest = arrival.digest_of(stream.metadata()) if place.scheme == "s3" else None
+    return data, digest
+
+
+def _whole(data: bytes, num_bytes: int) -> bytes:
     if len(data) != num_bytes:
         raise _ShortReadError(f"{len(data)} of {num_bytes} bytes")
     return data

@@ -60,12 +60,21 @@ def recorded(config):
 
     def record(self, step, result):
         ids = " ".join(map(str, result.sample_ids.tolist()))
-        with (Path(self.job.shelf.uri) / f"{SAMPLES}{self.rank}").open("a") as file:
+        with (record_folder(self.job) / f"{SAMPLES}{self.rank}").open("a") as file:
             file.write(f"{time.time():.2f} {step - 1} {self.size} {ids}\n")
         time.sleep(PAUSE_S)
 
     # Before: it is done, though the worker may leave its host right after it.
     watched(config, before=record)
+
+
+def record_folder(job):
+    """Return where the record of a run is kept: LAFORMER_RECORD is a disk that all hosts see."""
+    folder = Path(os.environ.get("LAFORMER_RECORD", job.shelf.uri))
+    if "LAFORMER_RECORD" in os.environ:
+        folder /= job.shelf.uri.rpartition("/")[2]
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 def train(config, harm):

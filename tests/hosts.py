@@ -84,10 +84,10 @@ def is_worker(pid):
 class Command:
     """A command that runs, and what it has said and when."""
 
-    def __init__(self, *words, **environment):
+    def __init__(self, *words, prefix=(), **environment):
         self.lines, self.times_s = [], []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [*prefix, sys.executable, "-m", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

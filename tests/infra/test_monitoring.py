@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from jobs.gauges import RESTORING, TRAINING
+from pipelines import retries
 
 FOLDER = Path(__file__).parents[2] / "infra" / "monitoring"
-KNOWN = {f"ray_laformer_{name}" for name in TRAINING | RESTORING}
+KNOWN = {f"ray_laformer_{name}" for name in TRAINING | RESTORING} | {f"ray_{retries.NAME}_total"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""A cluster of several hosts on one machine: namespaces of Linux with their own addresses."""
