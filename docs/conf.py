@@ -28,6 +28,9 @@ html_css_files = ["pages.css"]
 myst_heading_anchors = 4
 
 default_role = "code"
+smartquotes = False  # options begin with two dashes
+# Fields of several classes have one name, and a docstring's first word may be one of them.
+suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"

@@ -36,7 +36,18 @@ def write(app: Sphinx) -> None:
             path.write_text(text)
 
 
+def plain(_: Sphinx, __: str, ___: str, ____: object, _____: object, lines: list[str]) -> None:
+    """Leave docstrings as they are read in the code: `code` is markup, an asterisk is none."""
+    for index, line in enumerate(lines):
+        parts = line.split("`")
+        if len(parts) % 2:  # every backtick has its other one on this line
+            parts[::2] = [part.replace("*", "\\*") for part in parts[::2]]
+            parts[1::2] = [part.strip() for part in parts[1::2]]
+        lines[index] = "`".join(parts)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
     app.connect("builder-inited", write)
+    app.connect("autodoc-process-docstring", plain)
     return {"parallel_read_safe": True}

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterator
@@ -107,15 +108,23 @@ def docstrings(kind: type) -> dict[str, str]:
     return found
 
 
+def literal(text: str) -> str:
+    """Return a docstring as Markdown: `code` is markup, underscores and asterisks are none."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([_*<])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
 def markdown(verb: str) -> str:
     """Return what a verb is, and its options as a table."""
     kind, _ = cli.VERBS[verb]
     recipe = verb in ("train", "tune")
-    lines = [inspect.getdoc(kind) or "", "", "| | takes | default | |", "|---|---|---|---|"]
+    lines = [literal(inspect.getdoc(kind) or ""), ""]
+    lines += ["| | takes | default | |", "|---|---|---|---|"]
     if recipe:
         lines.append("| `RECIPE` | | | A name in RECIPES, or `--job` and the file of a run. |")
     for option in options(kind, recipe=recipe):
         cells = [f"`{option.name}`", option.values, option.default and f"`{option.default}`"]
-        text = " ".join(option.text.split())
+        text = literal(" ".join(option.text.split()))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (*cells, text)) + " |")
     return "\n".join(lines)

@@ -186,7 +186,7 @@ def draw_maps(found, target):
         for label, each in lines.items():
             axes.plot(range(1, len(each[0]) + 1), [max(v, 1e-12) for v in each[0]], label=label)
         axes.set(yscale="log", ylim=(1e-7, 2), xlabel="singular value", ylabel="over the largest")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.3, 0.02))
+        axes.legend(loc="lower left", bbox_to_anchor=(0.07, 0))
 
 
 def draw_ablation(scores, target):
@@ -229,7 +229,11 @@ def tables(found):
         made["cost"] = cost_table(found["cost"])
     if "memory" in found:
         made["memory"] = memory_table(found["memory"])
-    return {name: f"{text}\n\n*{found['machine'][name]}*" for name, text in made.items()}
+    said = dict(found["machine"])
+    if "training" in found:
+        seeds = max(map(len, found["training"]["psnr_db"].values()))
+        said["ablation"] = f"{found['training']['steps']} steps, seeds: {seeds}. {said['ablation']}"
+    return {name: f"{text}\n\n*{said[name]}*" for name, text in made.items()}
 
 
 def rank_table(found):
