@@ -1,6 +1,7 @@
 # make demo    everything once, on real photos: prepare, train, evaluate, promote, restore, one page
 # make test    unit tests and the tests that start a local Ray, a few minutes
 # make test-cluster   the verbs on a cluster of hosts in namespaces of this machine: root, Linux, Ceph
+# make docs    the pages, in site/; make bench    all measurements, one page of ratios
 # Each makes its own environment, so that a missing requirement shows.
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ TEST := .venv-test/bin
 XDIST := --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup check format test test-all test-cluster demo bench soak constraints clean
+.PHONY: setup check format test test-all test-cluster demo bench soak docs constraints clean
 
 setup: .venv/.complete
 
@@ -66,13 +67,21 @@ test-cluster: .venv-test/.complete
 	$(TEST)/pytest -m cluster tests/cluster $(ARGS)
 
 bench: .venv-test/.complete
-	$(TEST)/python -m tests.perf.network $(ARGS)
+	$(TEST)/python -m tests.perf.bench $(ARGS)
 
 soak: .venv-test/.complete
 	$(TEST)/python -m tests.perf.soak $(ARGS)
 
-constraints: .venv-test/.complete
+docs: .venv-test/.docs
+	$(TEST)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
+	@echo "open site/index.html"
+
+.venv-test/.docs: .venv-test/.complete
+	$(TEST)/python -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[docs]'
+	touch $@
+
+constraints: .venv-test/.docs
 	@$(TEST)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'
 
 clean:
-	rm -rf .venv .venv-test .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-test site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

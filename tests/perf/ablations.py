@@ -108,8 +108,10 @@ class Trial:
     """Means over CURVE_POINTS equal parts of the run."""
 
 
-def trial(variant: Variant, stream: TrainingStream, config: TrainConfig, data: str) -> Trial:
-    """Train one variant."""
+def trained(
+    variant: Variant, stream: TrainingStream, config: TrainConfig
+) -> tuple[State, list[float]]:
+    """Train one variant; return its state and the loss of each step."""
     options, prepare = variant
     tiny = recipes.recipe("demo").model
     model_config = equal_parameters(
@@ -120,18 +122,42 @@ def trial(variant: Variant, stream: TrainingStream, config: TrainConfig, data: s
     prepare(model)
     state = State.create(model, config)
     losses: list[float] = []
-    started = time.perf_counter()
     fit(
         state,
         batches(stream, config),
         config,
         after_step=lambda _, result: losses.append(float(result.loss)),
     )
+    return state, losses
+
+
+def trial(variant: Variant, stream: TrainingStream, config: TrainConfig, data: str) -> Trial:
+    """Train one variant and measure it."""
+    started = time.perf_counter()
+    state, losses = trained(variant, stream, config)
     seconds = (time.perf_counter() - started) / config.steps
     part = len(losses) // CURVE_POINTS
     curve = [fmean(losses[i * part : (i + 1) * part]) for i in range(CURVE_POINTS)]
     with loop.averaged(state) as averaged:
         return Trial(num_parameters(averaged), seconds, psnr_db(averaged, data), curve)
+
+
+def run_of(manifest: str, steps: int, seed: int) -> tuple[TrainingStream, TrainConfig]:
+    """Return the samples and the training that all variants of a seed share."""
+    demo = recipes.recipe("demo").train
+    config = dataclasses.replace(
+        demo,
+        steps=steps,
+        seed=seed,
+        warmup_steps=min(demo.warmup_steps, steps // 10),
+    )
+    stream = TrainingStream.create(
+        (str(Path(manifest).resolve()),),
+        task=TASKS["denoise-gaussian-25"],
+        patch_px=config.patch_px,
+        plan_options={"seed": seed, "global_batch": config.global_batch},
+    )
+    return stream, config
 
 
 def main() -> None:
@@ -144,20 +170,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="parts of the names of the variants to run")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, {arguments.steps} steps, {arguments.seeds} seeds")
-    demo = recipes.recipe("demo").train
     found: dict[str, float] = {}
     for name, variant in VARIANTS.items():
         if arguments.only and not any(part in name for part in arguments.only):
             continue
         rows = []
         for seed in range(arguments.seeds):
-            config = dataclasses.replace(demo, steps=arguments.steps, seed=seed)
-            stream = TrainingStream.create(
-                (str(Path(arguments.manifest).resolve()),),
-                task=TASKS["denoise-gaussian-25"],
-                patch_px=config.patch_px,
-                plan_options={"seed": seed, "global_batch": config.global_batch},
-            )
+            stream, config = run_of(arguments.manifest, arguments.steps, seed)
             rows.append(trial(variant, stream, config, arguments.benchmark_data))
         scores = [row.psnr_db for row in rows]
         each = " ".join(f"{score:.2f}" for score in scores)
