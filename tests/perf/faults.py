@@ -1,6 +1,6 @@
 """Every fault that a cluster can have, injected into a job, and what is left of the job.
 
-    python -m tests.perf.faults                      all of them, in less than 20 minutes
+    python -m tests.perf.faults                      all of them
     python -m tests.perf.faults --only host-killed   some, by name; --list shows the names
 
 The cluster is one of namespaces on this machine (tests/cluster), so it needs root, Linux and the
