@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import random
+import signal
 import sys
 import time
 from contextlib import closing
@@ -35,6 +36,7 @@ def main():
         print(f"not run: {why}")
         print(json.dumps({"jobs": 0, "reason": why}))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the hosts' files would stay
     found, rng = [], random.Random(asked.seed)
     with closing(Cluster()) as made, closing(Work(made, seed=asked.seed)) as work:
         work.begin()
