@@ -4,10 +4,10 @@
 
 The limit is one process per device that does nothing else: the same network (`tiny`, random
 weights), the same files on the same disk, the same torch threads. Speeds are from the first images
-done to the last, so that neither side pays for its start. All of it takes one and a half to three
-hours on two cores, most of it the 200 photos (`--photos`) and the 100 megapixels; it begins with
-its own estimate, and `--parts` does some of it alone. What was not measured is null in the last
-line.
+done to the last, so that neither side pays for its start. It begins with an estimate of its time,
+about an hour and a half for all of it on two quiet cores: most of that are the 200 photos
+(`--photos`) and the 100 megapixels. `--parts` does some of it alone. What was not measured is null
+in the last line.
 """
 
 import argparse
