@@ -73,7 +73,8 @@ soak: .venv-test/.complete
 	$(TEST)/python -m tests.perf.soak $(ARGS)
 
 docs: .venv-test/.docs
-	$(TEST)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
+	rm -rf site
+	$(TEST)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet docs site
 	@echo "open site/index.html"
 
 .venv-test/.docs: .venv-test/.complete

@@ -1,5 +1,6 @@
 """Writes a page for every module of the three packages, filled from its docstrings."""
 
+import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -7,6 +8,8 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("jobs", "laformer", "pipelines")
 FOLDER = "reference/api"
+MARKUP = re.compile(r"(\*|_(?!\w))")
+"""What reStructuredText would read as emphasis or as a link."""
 PAGE = """# {name}
 
 ```{{eval-rst}}
@@ -41,7 +44,7 @@ def plain(_: Sphinx, __: str, ___: str, ____: object, _____: object, lines: list
     for index, line in enumerate(lines):
         parts = line.split("`")
         if len(parts) % 2:  # every backtick has its other one on this line
-            parts[::2] = [part.replace("*", "\\*") for part in parts[::2]]
+            parts[::2] = [MARKUP.sub(r"\\\1", part) for part in parts[::2]]
             parts[1::2] = [part.strip() for part in parts[1::2]]
         lines[index] = "`".join(parts)
 

@@ -46,8 +46,8 @@ class Goal(NamedTuple):
 
 GOALS = {
     "degrade": {
-        "bicubic_128_speedup": Goal(40, True, "bicubic x4, 128 px, beside row by row"),
-        "bicubic_256_speedup": Goal(25, True, "bicubic x4, 256 px, beside row by row"),
+        "bicubic_x4_128_speedup": Goal(40, True, "bicubic x4, 128 px, beside row by row"),
+        "bicubic_x4_256_speedup": Goal(25, True, "bicubic x4, 256 px, beside row by row"),
     },
     "shards": {
         "shard_size_vs_png": Goal(1.1, False, "size of tiles over PNG"),
@@ -178,6 +178,16 @@ def rows(runs):
     ]
 
 
+def missing(runs):
+    """Return the goals of programs that ran whose number their last line does not have."""
+    return [
+        f"{run.name}: {goal.text}"
+        for run in runs
+        for key, goal in GOALS.get(run.name, {}).items()
+        if key not in run.numbers
+    ]
+
+
 def plot(found):
     """Return SVG: a bar for each ratio, to the right where it is better than its goal."""
     target = io.StringIO()
@@ -211,6 +221,7 @@ def page(runs, options):
         f"</summary><pre>{html.escape(run.text)}</pre></details>"
         for run in runs
     )
+    absent = "".join(f"<p>Not measured: {each}</p>" for each in missing(runs))
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Measurements</title>
 <meta name="viewport" content="width=device-width"><style>
 :root {{ color-scheme: light dark; }}
@@ -226,7 +237,8 @@ goal, to the left worse. Ratios are of one run on one machine; a short round on 
 an indication.</p>
 {plot(found) if found else ""}
 <table><tr><th>program</th><th>what</th><th>measured</th><th>goal</th><th>held</th></tr>
-{lines}</table><h2>The machine</h2><table>{facts}</table><h2>What each printed</h2>{parts}</html>
+{lines}</table>{absent}<h2>The machine</h2><table>{facts}</table>
+<h2>What each printed</h2>{parts}</html>
 """
 
 
