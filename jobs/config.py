@@ -314,6 +314,9 @@ class RestoreJob:
     """Folder or s3://bucket/prefix to write; same names, sub-folders kept."""
     model: str | None = None
     """name@alias, name/version or a checkpoint folder; the only champion when not given."""
+    task: str | None = None
+    """Instead of a model a task: denoise-gaussian. Its champion restores, or, where it has none
+    yet, the weights that come with the package."""
     restore: Annotated[RestoreConfig, arg(name="")] = field(default_factory=RestoreConfig)
     """How the work is done."""
     inference: Annotated[InferenceConfig, arg(name="")] = field(default_factory=InferenceConfig)
@@ -322,7 +325,11 @@ class RestoreJob:
     """Photos to show before and after on a page in the target, compare.html; none by default."""
 
     def __post_init__(self) -> None:
-        """Refuse fewer than none."""
+        """Refuse fewer than none, and two models."""
+        if self.model and self.task:
+            raise ValueError(
+                f"--model {self.model} and --task {self.task} both say what restores; use one"
+            )
         if not 0 <= self.compare <= 1000:
             raise ValueError(f"compare {self.compare} is not 0 to 1000; use for example 20")
 

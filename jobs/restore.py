@@ -33,8 +33,9 @@ from jobs.config import RestoreJob
 from jobs.console import bar, say
 from jobs.errors import JobError
 from jobs.gauges import RESTORING, Gauges
+from jobs.versions import bundled
 from jobs.versions.registry import CHAMPION, Registry, Version
-from laformer import checkpoint
+from laformer import bundle, checkpoint
 from laformer.batches import Array
 from laformer.config import InferenceConfig
 from laformer.errors import ModelError
@@ -103,7 +104,7 @@ def run(job: RestoreJob) -> Account:
     Raises JobError when nothing is there, too much of it is bad or not all is accounted for.
     """
     source, target = listed(job)
-    model, files = load(job.model)
+    model, files = load(job.model, job.task)
     ledger = Ledger(target, identity(job, source.root, model))
     take_over(ledger, source.table, target, replace=job.restore.overwrite)
     round_ = ledger.begin(again=job.restore.overwrite)
@@ -257,8 +258,11 @@ def real(uri: str) -> str:
     return uri if storage.is_remote(uri) else str(Path(uri).resolve())
 
 
-def load(model: str | None) -> tuple[str, dict[str, bytes]]:
-    """Return the name of the exact version and the files of its checkpoint, verified."""
+def load(model: str | None, task: str | None = None) -> tuple[str, dict[str, bytes]]:
+    """Return the name of the exact version and the files of its checkpoint, verified.
+
+    What is neither named by itself nor by its task is the only champion.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         released = Path(scratch) / "released"
         if model and (folder := checkpoints.named(model)):
@@ -267,10 +271,17 @@ def load(model: str | None) -> tuple[str, dict[str, bytes]]:
             name = f"{folder}@{sha256[:16]}"
         else:
             registry = Registry()
-            version = registry.resolve(model) if model else only_champion(registry)
+            version = chosen(registry, model, task)
             name = str(version)
             checkpoint.release(registry.download(version, Path(scratch)), released)
         return name, {path.name: path.read_bytes() for path in released.iterdir()}
+
+
+def chosen(registry: Registry, model: str | None, task: str | None) -> Version:
+    """Return the version that a model, a task or neither of them means now."""
+    if model:
+        return registry.resolve(model)
+    return bundled.champion(task, registry) if task else only_champion(registry)
 
 
 def only_champion(registry: Registry) -> Version:
@@ -282,6 +293,7 @@ def only_champion(registry: Registry) -> Version:
     if names:
         raise JobError(f"there are several champions; choose one with --model: {names}")
     raise JobError(
-        f"no model in {place.without_secret(registry.uri)} is a champion; make one with: make "
-        "demo, or name a version or a checkpoint folder with --model"
+        f"no model in {place.without_secret(registry.uri)} is a champion; use weights that come "
+        f"with the package ({', '.join(f'--task {task}' for task in bundle.tasks())}), or name a "
+        "version or a checkpoint folder with --model"
     )

@@ -59,7 +59,7 @@ def test_restoring_without_any_champion(elsewhere, capsys):
     (elsewhere / "photos").mkdir()
     (elsewhere / "photos" / "a.png").write_bytes(b"anything")
     err = says(capsys, ["restore", "photos", "out"])
-    assert "is a champion; make one with: make demo" in err
+    assert "is a champion; use weights that come with the package (--task denoise-gaussian" in err
 
 
 def test_a_tracking_server_that_is_away(elsewhere, capsys, monkeypatch):
