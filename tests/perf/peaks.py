@@ -28,12 +28,12 @@ def megapixels(sizes):
     return sum(size * len(BUDGETS_GB[size]) for size in sizes)
 
 
-def peaks(model, sizes, num_budgets=None):
+def peaks(model, sizes):
     """Print the peak memory of an actor by photo and budget; return it by both, in GB."""
     found = {}
     print(f"{'photo':>8}{'budget':>10}{'grown by':>10}{'peak':>10}{'photo took':>13}   how")
     for size in sizes:
-        for budget in BUDGETS_GB[size][:num_budgets]:
+        for budget in BUDGETS_GB[size]:
             took = alone(model, size, memory_bytes=int(budget * 2**30))
             found[size, budget] = took["peak_gb"]
             print(

@@ -75,7 +75,7 @@ def parsed():
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.photos = min(arguments.photos, 24)
-    arguments.parts = arguments.parts or (("race", "peaks", "skip") if arguments.quick else PARTS)
+    arguments.parts = arguments.parts or (("race", "skip") if arguments.quick else PARTS)
     for name, value in (FULL | (QUICK if arguments.quick else {})).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -107,7 +107,7 @@ def run_race(folder, arguments):
 
 def run_peaks(folder, arguments):
     """Return the peak of the largest photo."""
-    found = peaks.peaks(folder / "model", arguments.sizes, 1 if arguments.quick else None)
+    found = peaks.peaks(folder / "model", arguments.sizes)
     return {"peak_gb_100mp": found[peaks.GOAL]} if peaks.GOAL in found else {}
 
 

@@ -1,7 +1,7 @@
 """A search against the recipe it starts from, under the same budget of steps.
 
     python -m tests.perf.tune            three seeds, 16 trials of 160 steps each
-    python -m tests.perf.tune --quick    one seed, 5 trials of 32 steps
+    python -m tests.perf.tune --quick    one seed, 4 trials of 32 steps
 
 Each seed is a search of the demo's recipe by ASHA and Optuna with its own samples, weights and
 choices. Then the recipe and the best values are trained anew for as many steps, from another seed,
@@ -125,7 +125,7 @@ def main():
     parser.add_argument("--trials", type=int, default=16)
     options = parser.parse_args()
     if options.quick:
-        options.seeds, options.steps, options.trials = [0], 32, 5
+        options.seeds, options.steps, options.trials = [0], 32, 4
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"LAFORMER_STORE": scratch, "RAY_AUTH_MODE": "disabled"}
         manifest = str(Path(scratch) / "manifest.parquet")

@@ -97,7 +97,7 @@ def test_an_image_is_read_while_another_is_restored(tmp_path):
     with ThreadPoolExecutor(3) as threads:
         waiting = [threads.submit(actor, entry(f"{i}.png")) for i in range(3)]
         deadline = time.monotonic() + 30
-        while actor.decoded.used < 3 * 24 * 32 * 6:
+        while actor.decoded.used < 3 * 24 * 32 * 6 or not read:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert len(read) == 1  # the other two are decoded and wait for the network
